@@ -1,0 +1,64 @@
+//! Every bound, in one place, with where it comes from.
+//!
+//! "etcd" means the number is etcd's and clients rely on it; "ours" means we
+//! chose it.
+
+/// Size of a WAL segment before it is cut: 64,000,000 bytes (etcd, `wal.SegmentSizeBytes`).
+pub const WAL_SEGMENT_BYTES: u64 = 64 * 1000 * 1000;
+/// Largest WAL record that is read: a whole segment plus one largest request (ours).
+pub const WAL_RECORD_BYTES_MAX: u64 = 512 << 20;
+
+/// Default of `--max-request-bytes` (etcd).
+pub const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
+/// What gRPC may add to a request beyond `--max-request-bytes` (etcd, `grpcOverheadBytes`).
+pub const GRPC_OVERHEAD_BYTES: u64 = 512 * 1024;
+/// Default of `--max-txn-ops` (etcd).
+pub const TXN_OPS_DEFAULT: usize = 128;
+/// Deepest nesting of transactions that is accepted (ours; the op budget of etcd implies it).
+pub const TXN_DEPTH_MAX: usize = 128;
+
+/// Largest lease TTL in seconds (etcd).
+pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
+/// Leases revoked in one turn of the expiry loop (etcd, `leaseRevokeRate` / 2).
+pub const LEASE_REVOKES_PER_TURN: usize = 500;
+
+/// Default quota of the backend in bytes (etcd).
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
+
+/// Applied entries between raft snapshots (etcd 3.6).
+pub const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
+/// Entries kept in memory behind a snapshot for slow followers (etcd).
+pub const SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: u64 = 5_000;
+
+/// Committed entries that may wait for apply before proposals are refused (etcd, `maxGapBetweenApplyAndCommitIndex`).
+pub const APPLY_BACKLOG_ENTRIES_MAX: u64 = 5_000;
+/// Proposals that may wait for the consensus thread (ours).
+pub const PROPOSALS_WAITING_MAX: usize = 16_384;
+
+/// Responses that may wait for one watch stream before its watchers turn to history (ours; etcd 128).
+pub const WATCH_OUTBOX_RESPONSES_MAX: usize = 256;
+/// Bytes that may wait for one watch stream (ours).
+pub const WATCH_OUTBOX_BYTES_MAX: usize = 8 << 20;
+/// Distinct revisions in one catch-up response (etcd, `watchBatchMaxRevs`).
+pub const WATCH_CATCHUP_REVISIONS_MAX: usize = 1_000;
+/// Watchers of one stream (ours).
+pub const WATCHERS_PER_STREAM_MAX: usize = 1 << 20;
+
+/// Bytes of one blob of a snapshot stream (etcd, `snapshotSendBufferSize`).
+pub const SNAPSHOT_BLOB_BYTES: usize = 32 * 1024;
+
+/// Revisions deleted in one slice of a compaction (etcd, `--compaction-batch-limit`).
+pub const COMPACTION_BATCH_DEFAULT: usize = 1_000;
+/// Operations between commits of the backend (etcd, `--backend-batch-limit`).
+pub const BACKEND_BATCH_OPS_DEFAULT: usize = 10_000;
+
+/// Key size limit of the bolt format in bytes (bbolt, `MaxKeySize`).
+pub const BOLT_KEY_BYTES_MAX: usize = 32_768;
+/// Value size limit of the bolt format in bytes (bbolt, `MaxValueSize`).
+pub const BOLT_VALUE_BYTES_MAX: usize = (1 << 31) - 2;
+
+/// Default of `--max-learners` (etcd).
+pub const LEARNERS_DEFAULT: usize = 1;
+
+const _: () = assert!(WAL_RECORD_BYTES_MAX > REQUEST_BYTES_DEFAULT);
+const _: () = assert!(SNAPSHOT_BLOB_BYTES.is_multiple_of(512));

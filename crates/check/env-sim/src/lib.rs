@@ -1,0 +1,1 @@
+//! A seeded disk, clock and dice: torn, lost, slow, flipped, full

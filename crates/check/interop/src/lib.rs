@@ -1,0 +1,1 @@
+//! Real etcd and real clients against ours

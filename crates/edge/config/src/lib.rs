@@ -1,0 +1,1 @@
+//! One flag table: parser, environment, YAML, help, validation

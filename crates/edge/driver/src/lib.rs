@@ -1,0 +1,1 @@
+//! Owns every thread, executes effects, boots and restores a member

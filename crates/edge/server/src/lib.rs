@@ -1,0 +1,1 @@
+//! gRPC, HTTP endpoints, metrics and TLS

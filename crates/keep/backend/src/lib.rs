@@ -1,0 +1,1 @@
+//! etcd's buckets over a bolt file: encodings, one writer, many readers, write buffer

@@ -1,0 +1,1 @@
+//! The raft protocol as a pure state machine with plain types

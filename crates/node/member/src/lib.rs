@@ -1,0 +1,1 @@
+//! A member's mind: raft, the proposal table, read rounds, snapshot policy

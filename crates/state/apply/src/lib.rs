@@ -1,0 +1,1 @@
+//! The replicated state machine: an entry in; rows, an outcome and events out

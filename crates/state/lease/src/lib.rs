@@ -1,0 +1,1 @@
+//! The lease book, and the leader's expiry timer

@@ -1,0 +1,1 @@
+//! Members, learners and the cluster version

@@ -1,0 +1,1 @@
+//! Multi-version key-value state: index, revisions, range, txn, compaction, hashes

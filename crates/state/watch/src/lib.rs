@@ -1,0 +1,1 @@
+//! Who waits for which keys, who lags, and what to send next

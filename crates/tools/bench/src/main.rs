@@ -1,0 +1,3 @@
+//! See the crate's manifest.
+
+fn main() {}
