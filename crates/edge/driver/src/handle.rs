@@ -1,0 +1,282 @@
+//! What the edge may ask of a running member.
+//!
+//! A [`Handle`] is a reference-counted front to the member's threads. Reads at
+//! the current view never leave the caller's thread; everything else is a
+//! message to the thread that owns the state, answered through a reply slot.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_apply::{ApplyError, Machine, Reply};
+use mainstay_backend::Backend;
+use mainstay_mvcc::View;
+use mainstay_proto::etcdserverpb as pb;
+use mainstay_proto::prost::Message as _;
+use mainstay_types::{ClusterId, Index, LeaseId, MemberId, Term};
+use tokio::sync::oneshot;
+
+use crate::consensus::Command;
+use crate::shared::Shared;
+use crate::watch_thread::WatchStream;
+
+/// Who this member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub member: MemberId,
+}
+
+/// Why a request was not answered. The texts are etcd's; codes belong to the server.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    /// The state machine refused it, on every member alike.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The entry would exceed `--max-request-bytes`.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
+    /// Too much is committed and not yet applied, or too many proposals wait.
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+    /// There is no leader.
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    /// The leader changed while a read waited.
+    #[error("etcdserver: leader changed")]
+    LeaderChanged,
+    /// No answer within the request timeout; the request may still take effect.
+    #[error("etcdserver: request timed out")]
+    Timeout,
+    /// The member stops.
+    #[error("etcdserver: server stopped")]
+    Stopped,
+    /// This member cannot serve lease questions now.
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    /// The disk failed under a read.
+    #[error("etcdserver: storage failed: {0}")]
+    Storage(String),
+}
+
+/// A member's standing, as `Status` reports it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Current term.
+    pub term: Term,
+    /// Known leader, or nobody.
+    pub leader: MemberId,
+    /// Last committed entry.
+    pub committed: Index,
+    /// Last applied entry.
+    pub applied: Index,
+}
+
+/// The front of a running member; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Who this member is.
+    pub fn identity(&self) -> Identity {
+        self.shared.identity
+    }
+
+    /// The newest published view of the key space. Everything acknowledged before
+    /// the call is in it: views are published before replies leave.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// Term, leader, committed and applied index.
+    pub fn standing(&self) -> Standing {
+        let cells = &self.shared.cells;
+        Standing {
+            term: Term(cells.term.load(Ordering::Acquire)),
+            leader: MemberId(cells.leader.load(Ordering::Acquire)),
+            committed: Index(cells.committed.load(Ordering::Acquire)),
+            applied: Index(cells.applied.load(Ordering::Acquire)),
+        }
+    }
+
+    /// The store, for sizes, hashes and snapshots.
+    pub fn backend(&self) -> &Backend {
+        &self.shared.backend
+    }
+
+    /// Numbers for `/metrics`.
+    pub fn stats(&self) -> &crate::stats::Stats {
+        &self.shared.stats
+    }
+
+    /// Returns once [`Handle::view`] reflects every write acknowledged anywhere in
+    /// the cluster before this call.
+    ///
+    /// # Errors
+    /// `NoLeader`, `LeaderChanged`, `Timeout` or `Stopped`.
+    pub async fn linearizable(&self) -> Result<(), RequestError> {
+        // A lone voter that leads cannot be deposed behind its back, and its view
+        // is published before any reply: the view at hand is linearizable.
+        if self.shared.cells.lone_leader.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (slot, answer) = oneshot::channel();
+        self.send(Command::Read { slot })?;
+        self.within_timeout(answer).await?
+    }
+
+    /// Proposes a request and waits until it is applied here. The request's ID is
+    /// set by this call.
+    ///
+    /// # Errors
+    /// What the state machine answers, or why there is no answer.
+    pub async fn propose(
+        &self,
+        mut request: pb::InternalRaftRequest,
+    ) -> Result<Reply, RequestError> {
+        let id = self.shared.next_request_id();
+        request.id = id;
+        let size = request.encoded_len();
+        if size as u64 > self.shared.options.max_request_bytes {
+            return Err(RequestError::TooLarge);
+        }
+        self.refuse_when_behind()?;
+        let data = Bytes::from(request.encode_to_vec());
+        let answer = self.shared.waiters.expect_reply(id);
+        if let Err(error) = self.send(Command::Propose { id, data }) {
+            self.shared.waiters.forget(id);
+            return Err(error);
+        }
+        let guard = crate::waiters::Forget::new(&self.shared.waiters, id);
+        let reply = self.within_timeout(answer).await;
+        if reply.is_ok() {
+            guard.answered();
+        }
+        reply?
+    }
+
+    /// Opens a watch stream.
+    pub fn watch_stream(&self) -> WatchStream {
+        self.shared.watch.open_stream()
+    }
+
+    /// Runs `question` on the apply thread, between two entries.
+    ///
+    /// # Errors
+    /// `Stopped` when the member stops.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Machine) -> T + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let (slot, answer) = oneshot::channel();
+        let job = Box::new(move |machine: &Machine| {
+            // The asker may have gone; then nobody wants the answer.
+            let _ = slot.send(question(machine));
+        });
+        self.shared.apply.ask(job).map_err(|_| RequestError::Stopped)?;
+        answer.await.map_err(|_| RequestError::Stopped)
+    }
+
+    /// Runs `work` on the read pool: disk reads and long scans, away from the shards.
+    ///
+    /// # Errors
+    /// `TooManyRequests` when the pool's queue is full, `Stopped` when it is gone.
+    pub async fn on_read_pool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let (slot, answer) = oneshot::channel();
+        self.shared.read_pool.run(Box::new(move || {
+            // The asker may have gone; then nobody wants the answer.
+            let _ = slot.send(work());
+        }))?;
+        answer.await.map_err(|_| RequestError::Stopped)
+    }
+
+    /// Makes everything applied so far durable in the backend (as Snapshot, Hash and
+    /// physical compaction need).
+    ///
+    /// # Errors
+    /// `Storage` when the commit failed, `Stopped`.
+    pub async fn commit_backend(&self) -> Result<(), RequestError> {
+        self.shared.committer.commit_now().await
+    }
+
+    /// Rewrites the db file without its free pages. Reads and writes go on; only
+    /// commits of the backend wait.
+    ///
+    /// # Errors
+    /// `Storage` when the disk failed; the old file is then still in use.
+    pub async fn defragment(&self) -> Result<(), RequestError> {
+        self.shared.committer.defragment().await
+    }
+
+    /// Extends a lease; returns its TTL in seconds.
+    ///
+    /// # Errors
+    /// `LeaseNotFound` when there is no such lease or it has expired.
+    pub async fn lease_renew(&self, lease: LeaseId) -> Result<i64, RequestError> {
+        self.linearizable().await?;
+        self.shared.leases.renew(lease).ok_or(RequestError::LeaseNotFound)
+    }
+
+    /// Remaining time of a lease, `None` when it is unknown. May be negative while
+    /// an expired lease waits for its revocation.
+    pub fn lease_remaining(&self, lease: LeaseId) -> Option<LeaseTimes> {
+        self.shared.leases.times(lease)
+    }
+
+    /// How long a request may take before it is answered with a timeout:
+    /// 5 s + 2 election timeouts (etcd, `ReqTimeout`).
+    pub fn request_timeout(&self) -> Duration {
+        self.shared.options.request_timeout()
+    }
+
+    /// The options the member runs with.
+    pub fn options(&self) -> &crate::Options {
+        &self.shared.options
+    }
+
+    /// Resolves when the member stops by itself (a failed disk), with the reason.
+    pub async fn stopped(&self) -> String {
+        self.shared.stop.wait().await
+    }
+
+    fn refuse_when_behind(&self) -> Result<(), RequestError> {
+        let standing = self.standing();
+        let behind = standing.committed.0.saturating_sub(standing.applied.0);
+        if behind > mainstay_types::limits::APPLY_BACKLOG_ENTRIES_MAX {
+            return Err(RequestError::TooManyRequests);
+        }
+        Ok(())
+    }
+
+    fn send(&self, command: Command) -> Result<(), RequestError> {
+        self.shared.consensus.try_send(command).map_err(|error| match error {
+            crossbeam_channel::TrySendError::Full(_) => RequestError::TooManyRequests,
+            crossbeam_channel::TrySendError::Disconnected(_) => RequestError::Stopped,
+        })
+    }
+
+    async fn within_timeout<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, RequestError> {
+        match tokio::time::timeout(self.request_timeout(), answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(RequestError::Stopped),
+            Err(_) => Err(RequestError::Timeout),
+        }
+    }
+}
+
+/// Times of a lease, in whole seconds as etcd answers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// The TTL it was granted with.
+    pub granted: i64,
+    /// What is left of it.
+    pub remaining: i64,
+}
