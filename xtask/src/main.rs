@@ -1,15 +1,27 @@
-//! `cargo xtask codegen [--check]`: protobuf types from the `.proto` files, checked in.
+//! The project's gates and generators.
+//!
+//! `verify` only looks, `fix` edits; CI runs the same `verify`.
 
 mod codegen;
+mod tidy;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+  verify            every read-only gate: formatting, lints, tidy, generated code
+  fix               format and regenerate
+  tidy              rules about the source that no lint checks
+  codegen [--check] protobuf types from the .proto files";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let result = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["codegen"] => codegen::run(false),
         ["codegen", "--check"] => codegen::run(true),
-        _ => Err("usage: cargo xtask codegen [--check]".to_owned()),
+        ["tidy"] => tidy::run(),
+        ["verify"] => verify(),
+        ["fix"] => codegen::run(false).and_then(|()| cargo(&["fmt", "--all"])),
+        _ => Err(USAGE.to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -18,4 +30,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn verify() -> Result<(), String> {
+    cargo(&["fmt", "--all", "--check"])?;
+    tidy::run()?;
+    codegen::run(true)?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+}
+
+fn cargo(args: &[&str]) -> Result<(), String> {
+    let status = Command::new("cargo").args(args).status().map_err(|e| format!("cargo: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`cargo {}` failed", args.join(" "))) }
 }
