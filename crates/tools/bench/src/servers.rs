@@ -1,0 +1,163 @@
+//! Starts a server under test on loopback, plain or with mutual TLS, and stops it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mainstay_proto::etcdserverpb as pb;
+use rustls::ClientConfig;
+
+use crate::wire::{Connection, Endpoint};
+
+/// Certificates of one comparison: a CA, and one leaf for both sides.
+pub(crate) struct Certificates {
+    folder: PathBuf,
+    client: Arc<ClientConfig>,
+}
+
+impl Certificates {
+    /// Makes them in `folder`.
+    pub(crate) fn make(folder: &Path) -> Result<Certificates, String> {
+        fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let made = make_certificates(folder).map_err(|e| format!("certificates: {e}"))?;
+        Ok(Certificates { folder: folder.to_owned(), client: Arc::new(made) })
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let path = |name: &str| self.folder.join(name).display().to_string();
+        vec![
+            format!("--cert-file={}", path("leaf.pem")),
+            format!("--key-file={}", path("leaf.key")),
+            format!("--trusted-ca-file={}", path("ca.pem")),
+            "--client-cert-auth=true".into(),
+        ]
+    }
+}
+
+fn make_certificates(folder: &Path) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+    let ca_key = rcgen::KeyPair::generate()?;
+    let mut ca = rcgen::CertificateParams::new(Vec::new())?;
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "bench-ca");
+    let ca_cert = ca.self_signed(&ca_key)?;
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let leaf_key = rcgen::KeyPair::generate()?;
+    let mut leaf =
+        rcgen::CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    leaf.distinguished_name.push(rcgen::DnType::CommonName, "bench");
+    leaf.extended_key_usages = vec![
+        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+        rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let leaf_cert = leaf.signed_by(&leaf_key, &issuer)?;
+    fs::write(folder.join("ca.pem"), ca_cert.pem())?;
+    fs::write(folder.join("leaf.pem"), leaf_cert.pem())?;
+    fs::write(folder.join("leaf.key"), leaf_key.serialize_pem())?;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca_cert.der().clone())?;
+    let key = rustls_pki_types::PrivateKeyDer::try_from(leaf_key.serialize_der())?;
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![leaf_cert.der().clone()], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// A server under test.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// How to start one.
+#[derive(Clone)]
+pub(crate) struct Recipe<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) binary: &'a Path,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) port: u16,
+    pub(crate) certificates: Option<&'a Certificates>,
+    pub(crate) more_flags: &'a [String],
+}
+
+impl Server {
+    /// Starts it and waits for the first linearizable answer; returns how long that took.
+    pub(crate) async fn start(recipe: &Recipe<'_>) -> Result<(Server, Duration), String> {
+        let scheme = if recipe.certificates.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{}", recipe.port);
+        let peer = format!("http://127.0.0.1:{}", recipe.port + 1);
+        let log_path = recipe.data_dir.with_extension("log");
+        let log = fs::File::create(&log_path).map_err(|e| format!("{}: {e}", log_path.display()))?;
+        let mut command = Command::new(recipe.binary);
+        command
+            .arg(format!("--name={}", recipe.name))
+            .arg(format!("--data-dir={}", recipe.data_dir.display()))
+            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--advertise-client-urls={client}"))
+            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-cluster={}={peer}", recipe.name))
+            .arg("--log-level=warn")
+            .args(recipe.certificates.map(Certificates::flags).unwrap_or_default())
+            .args(recipe.more_flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let begun = Instant::now();
+        let child =
+            command.spawn().map_err(|e| format!("{}: {e}", recipe.binary.display()))?;
+        let endpoint = Endpoint {
+            address: format!("127.0.0.1:{}", recipe.port),
+            tls: recipe.certificates.map(|c| Arc::clone(&c.client)),
+        };
+        let mut server = Server { child, endpoint };
+        server.wait_ready(begun, &log_path).await?;
+        Ok((server, begun.elapsed()))
+    }
+
+    async fn wait_ready(&mut self, begun: Instant, log: &Path) -> Result<(), String> {
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("the server ended with {status}; see {}", log.display()));
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                return Err(format!("no answer within 60 s; see {}", log.display()));
+            }
+            if self.answers().await {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(connection) = Connection::open(&self.endpoint).await else { return false };
+        let request = pb::RangeRequest { key: "ready".into(), ..Default::default() };
+        let answer: Result<pb::RangeResponse, _> =
+            connection.unary("/etcdserverpb.KV/Range", &request).await;
+        answer.is_ok()
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as a power cut would, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
