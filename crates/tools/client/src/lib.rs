@@ -2,7 +2,6 @@
 
 /// Generated stubs.
 pub mod stubs {
-    #![expect(missing_docs, reason = "generated code")]
     /// KV, Watch, Lease, Cluster, Maintenance, Auth.
     pub mod etcdserverpb {
         include!("generated/etcdserverpb.rs");
