@@ -60,5 +60,33 @@ pub const BOLT_VALUE_BYTES_MAX: usize = (1 << 31) - 2;
 /// Default of `--max-learners` (etcd).
 pub const LEARNERS_DEFAULT: usize = 1;
 
+/// Bytes of responses that one streaming call may hold before its handler waits (ours).
+pub const SINK_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that a connection gathers before it writes in the middle of a turn (ours).
+pub const CONNECTION_GATHER_BYTES_MAX: usize = 128 * 1024;
+/// Largest header block of a request in bytes (ours; Go: 1 MiB for HTTP, 16 MiB for gRPC).
+pub const HEADER_BYTES_MAX: usize = 256 * 1024;
+/// Versions that `client-api-version` may name before they are counted as `other` (ours).
+pub const CLIENT_API_VERSIONS_MAX: usize = 64;
+/// File descriptors kept back from connections (etcd, `reservedInternalFDNum`).
+pub const RESERVED_FDS: u64 = 150;
+/// Keys of a range up to which it is read on the connection's own thread (ours).
+pub const SHARD_RANGE_KEYS_MAX: i64 = 1_000;
+
 const _: () = assert!(WAL_RECORD_BYTES_MAX > REQUEST_BYTES_DEFAULT);
 const _: () = assert!(SNAPSHOT_BLOB_BYTES.is_multiple_of(512));
+
+/// Watchers that one catch-up read serves (etcd, `maxWatchersPerSync`).
+pub const WATCH_CATCHUP_WATCHERS_MAX: usize = 512;
+/// Bytes of events in one catch-up slice, give or take its last revision (ours).
+pub const WATCH_CATCHUP_BYTES_MAX: usize = 2 << 20;
+/// Catch-up reads under way at once (ours).
+pub const WATCH_HISTORY_READS_MAX: usize = 4;
+/// Newest revisions that the watch hub keeps at hand while a watcher lags (ours).
+pub const WATCH_RECENT_REVISIONS_MAX: usize = 4_096;
+/// Bytes of events that the watch hub keeps at hand while a watcher lags (ours).
+pub const WATCH_RECENT_BYTES_MAX: usize = 4 << 20;
+/// Requests of one watch stream that may wait for the hub before its reader stops (etcd, `ctrlStreamBufLen`).
+pub const WATCH_COMMANDS_WAITING_MAX: usize = 16;
+/// Batches of events that may wait for the hub before it is told to read them back (ours).
+pub const WATCH_BATCHES_WAITING_MAX: usize = 16_384;

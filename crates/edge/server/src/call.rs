@@ -1,0 +1,57 @@
+//! One call: its row of the table, its metadata, who makes it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::errors;
+use crate::method::Method;
+use crate::status::Status;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// The remote address as it is logged; empty on a unix socket.
+    pub address: String,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+/// A call being served.
+#[derive(Debug)]
+pub struct Call {
+    /// Its row.
+    pub method: &'static Method,
+    /// Its metadata: the request's headers.
+    pub metadata: HeaderMap,
+    /// Who makes it.
+    pub peer: Rc<Peer>,
+    /// How long the client will wait, from when the call arrived.
+    pub timeout: Option<Duration>,
+}
+
+impl Call {
+    /// Whether the call wants an error rather than an answer without a leader
+    /// (`hasleader: true`).
+    pub fn requires_leader(&self) -> bool {
+        self.metadata.get("hasleader").is_some_and(|value| value == "true")
+    }
+
+    /// The auth token: `token`, else `authorization`, without a leading `Bearer `.
+    pub fn token(&self) -> Option<&str> {
+        let value = self.metadata.get("token").or_else(|| self.metadata.get("authorization"))?;
+        let text = value.to_str().ok()?;
+        Some(text.strip_prefix("Bearer ").unwrap_or(text))
+    }
+
+    /// The client's API version (`client-api-version`), `unknown` when it says none.
+    ///
+    /// # Errors
+    /// `etcdserver: invalid client api version` when it is not UTF-8.
+    pub fn client_api_version(&self) -> Result<&str, Status> {
+        let Some(value) = self.metadata.get("client-api-version") else { return Ok("unknown") };
+        std::str::from_utf8(value.as_bytes())
+            .map_err(|_| errors::INVALID_CLIENT_API_VERSION.status())
+    }
+}

@@ -1,0 +1,187 @@
+//! The one routing table: which calls there are, by path.
+//!
+//! Routing, metric labels, the learner's allow list and the tests read this
+//! table. A call without a row does not exist.
+
+/// How many messages flow each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One in, one out.
+    Unary,
+    /// One in, many out.
+    ServerStream,
+    /// Many in, many out.
+    BidiStream,
+}
+
+impl Kind {
+    /// The value of the label `grpc_type`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Unary => "unary",
+            Kind::ServerStream => "server_stream",
+            Kind::BidiStream => "bidi_stream",
+        }
+    }
+}
+
+/// A call.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Method {
+    /// Which one.
+    pub rpc: Rpc,
+    /// `/<package>.<Service>/<Method>`.
+    pub path: &'static str,
+    /// How many messages.
+    pub kind: Kind,
+}
+
+impl Method {
+    /// `<package>.<Service>`.
+    pub fn service(&self) -> &'static str {
+        split(self.path).0
+    }
+
+    /// The method's own name.
+    pub fn name(&self) -> &'static str {
+        split(self.path).1
+    }
+}
+
+fn split(path: &'static str) -> (&'static str, &'static str) {
+    path[1..].rsplit_once('/').expect("every path of the table is /service/method")
+}
+
+macro_rules! methods {
+    ($($rpc:ident $kind:ident $path:literal;)*) => {
+        /// Every call that is served; also its place in [`METHODS`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the names are etcd's own, in the table below")]
+        pub enum Rpc { $($rpc),* }
+
+        /// The table, in the order of [`Rpc`].
+        pub static METHODS: &[Method] = &[
+            $(Method { rpc: Rpc::$rpc, path: $path, kind: Kind::$kind }),*
+        ];
+    };
+}
+
+methods! {
+    Range Unary "/etcdserverpb.KV/Range";
+    RangeStream ServerStream "/etcdserverpb.KV/RangeStream";
+    Put Unary "/etcdserverpb.KV/Put";
+    DeleteRange Unary "/etcdserverpb.KV/DeleteRange";
+    Txn Unary "/etcdserverpb.KV/Txn";
+    Compact Unary "/etcdserverpb.KV/Compact";
+    Watch BidiStream "/etcdserverpb.Watch/Watch";
+    LeaseGrant Unary "/etcdserverpb.Lease/LeaseGrant";
+    LeaseRevoke Unary "/etcdserverpb.Lease/LeaseRevoke";
+    LeaseKeepAlive BidiStream "/etcdserverpb.Lease/LeaseKeepAlive";
+    LeaseTimeToLive Unary "/etcdserverpb.Lease/LeaseTimeToLive";
+    LeaseLeases Unary "/etcdserverpb.Lease/LeaseLeases";
+    MemberAdd Unary "/etcdserverpb.Cluster/MemberAdd";
+    MemberRemove Unary "/etcdserverpb.Cluster/MemberRemove";
+    MemberUpdate Unary "/etcdserverpb.Cluster/MemberUpdate";
+    MemberList Unary "/etcdserverpb.Cluster/MemberList";
+    MemberPromote Unary "/etcdserverpb.Cluster/MemberPromote";
+    Alarm Unary "/etcdserverpb.Maintenance/Alarm";
+    Status Unary "/etcdserverpb.Maintenance/Status";
+    Defragment Unary "/etcdserverpb.Maintenance/Defragment";
+    Hash Unary "/etcdserverpb.Maintenance/Hash";
+    HashKv Unary "/etcdserverpb.Maintenance/HashKV";
+    Snapshot ServerStream "/etcdserverpb.Maintenance/Snapshot";
+    MoveLeader Unary "/etcdserverpb.Maintenance/MoveLeader";
+    Downgrade Unary "/etcdserverpb.Maintenance/Downgrade";
+    AuthEnable Unary "/etcdserverpb.Auth/AuthEnable";
+    AuthDisable Unary "/etcdserverpb.Auth/AuthDisable";
+    AuthStatus Unary "/etcdserverpb.Auth/AuthStatus";
+    Authenticate Unary "/etcdserverpb.Auth/Authenticate";
+    UserAdd Unary "/etcdserverpb.Auth/UserAdd";
+    UserGet Unary "/etcdserverpb.Auth/UserGet";
+    UserList Unary "/etcdserverpb.Auth/UserList";
+    UserDelete Unary "/etcdserverpb.Auth/UserDelete";
+    UserChangePassword Unary "/etcdserverpb.Auth/UserChangePassword";
+    UserGrantRole Unary "/etcdserverpb.Auth/UserGrantRole";
+    UserRevokeRole Unary "/etcdserverpb.Auth/UserRevokeRole";
+    RoleAdd Unary "/etcdserverpb.Auth/RoleAdd";
+    RoleGet Unary "/etcdserverpb.Auth/RoleGet";
+    RoleList Unary "/etcdserverpb.Auth/RoleList";
+    RoleDelete Unary "/etcdserverpb.Auth/RoleDelete";
+    RoleGrantPermission Unary "/etcdserverpb.Auth/RoleGrantPermission";
+    RoleRevokePermission Unary "/etcdserverpb.Auth/RoleRevokePermission";
+    HealthCheck Unary "/grpc.health.v1.Health/Check";
+    HealthWatch ServerStream "/grpc.health.v1.Health/Watch";
+    HealthList Unary "/grpc.health.v1.Health/List";
+}
+
+impl Rpc {
+    /// The row of this call.
+    pub fn method(self) -> &'static Method {
+        &METHODS[self as usize]
+    }
+}
+
+/// The row for a path, or why there is none, in grpc-go's words.
+///
+/// # Errors
+/// The text of the `Unimplemented` status.
+pub fn route(path: &str) -> Result<&'static Method, String> {
+    // The two calls that make up nearly all traffic.
+    for hot in [Rpc::Range, Rpc::Put] {
+        if path == hot.method().path {
+            return Ok(hot.method());
+        }
+    }
+    if let Some(method) = METHODS.iter().find(|method| method.path == path) {
+        return Ok(method);
+    }
+    // Refused before anything is looked up: a path without its slash must not
+    // slip past a check that compares whole paths (CVE-2026-33186).
+    let Some(rest) = path.strip_prefix('/') else {
+        return Err(format!("malformed method name: {path:?}"));
+    };
+    let Some((service, name)) = rest.rsplit_once('/') else {
+        return Err(format!("malformed method name: {path:?}"));
+    };
+    if METHODS.iter().any(|method| method.service() == service) {
+        Err(format!("unknown method {name} for service {service}"))
+    } else {
+        Err(format!("unknown service {service}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_its_enum() {
+        for (n, method) in METHODS.iter().enumerate() {
+            assert_eq!(method.rpc as usize, n);
+            assert_eq!(route(method.path), Ok(method));
+            assert_eq!(format!("/{}/{}", method.service(), method.name()), method.path);
+        }
+    }
+
+    #[test]
+    fn paths_that_are_almost_right_are_refused() {
+        let refused = |path: &str| route(path).expect_err("refused");
+        assert_eq!(
+            refused("/etcdserverpb.KV/Nope"),
+            "unknown method Nope for service etcdserverpb.KV"
+        );
+        assert_eq!(refused("/nope.KV/Range"), "unknown service nope.KV");
+        assert_eq!(
+            refused("etcdserverpb.KV/Range"),
+            "malformed method name: \"etcdserverpb.KV/Range\""
+        );
+        assert_eq!(refused("//etcdserverpb.KV/Range"), "unknown service /etcdserverpb.KV");
+        assert_eq!(refused("/etcdserverpb.KV/Range/"), "unknown service etcdserverpb.KV/Range");
+        assert_eq!(refused("/etcdserverpb.kv/range"), "unknown service etcdserverpb.kv");
+        assert_eq!(refused("/"), "malformed method name: \"/\"");
+        assert_eq!(
+            refused("/etcdserverpb.KV%2FRange"),
+            "malformed method name: \"/etcdserverpb.KV%2FRange\""
+        );
+    }
+}
