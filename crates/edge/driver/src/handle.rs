@@ -18,6 +18,7 @@ use mainstay_types::{ClusterId, Index, LeaseId, MemberId, Term};
 use tokio::sync::oneshot;
 
 use crate::consensus::Command;
+use crate::leases::Renewed;
 use crate::shared::Shared;
 use crate::watch_thread::WatchStream;
 
@@ -221,8 +222,16 @@ impl Handle {
     /// # Errors
     /// `LeaseNotFound` when there is no such lease or it has expired.
     pub async fn lease_renew(&self, lease: LeaseId) -> Result<i64, RequestError> {
-        self.linearizable().await?;
-        self.shared.leases.renew(lease).ok_or(RequestError::LeaseNotFound)
+        match self.shared.leases.renew(lease) {
+            Renewed::For(ttl) => Ok(ttl),
+            Renewed::Missing => Err(RequestError::LeaseNotFound),
+            Renewed::NotLeading => Err(RequestError::NoLeader),
+            Renewed::Expired => {
+                // etcd answers once the revocation has been applied.
+                self.revoked(lease).await;
+                Err(RequestError::LeaseNotFound)
+            }
+        }
     }
 
     /// Remaining time of a lease, `None` when it is unknown. May be negative while
@@ -245,6 +254,18 @@ impl Handle {
     /// Resolves when the member stops by itself (a failed disk), with the reason.
     pub async fn stopped(&self) -> String {
         self.shared.stop.wait().await
+    }
+
+    /// Leases, the first to expire first; local, not linearizable.
+    pub fn leases(&self) -> Vec<LeaseId> {
+        self.shared.leases.by_expiry()
+    }
+
+    async fn revoked(&self, lease: LeaseId) {
+        let patience = tokio::time::Instant::now() + self.request_timeout();
+        while self.lease_remaining(lease).is_some() && tokio::time::Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn refuse_when_behind(&self) -> Result<(), RequestError> {

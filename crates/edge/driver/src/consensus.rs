@@ -1,0 +1,232 @@
+//! The consensus thread: feeds the member's mind and carries out its effects.
+//!
+//! It owns raft and nothing else. It never waits for a disk: entries to persist
+//! go to the log thread, committed ones to the apply thread, and both tell their
+//! progress through a cell each, with a wake-up that may be dropped when this
+//! thread's queue is full, because then it is awake anyway.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use mainstay_member::{Effect, Input, Member};
+use mainstay_raft::ConfChange;
+use mainstay_types::{Index, MemberId};
+use tokio::sync::oneshot;
+
+use crate::handle::RequestError;
+use crate::log_thread::{LogHandle, Persist};
+use crate::shared::Shared;
+
+/// Commands taken in one turn, so that one Persist covers everything that waits.
+const TURN_COMMANDS_MAX: usize = 4096;
+
+/// What others want of the consensus thread.
+pub(crate) enum Command {
+    /// Append an encoded InternalRaftRequest; its slot is in the waiters' table.
+    Propose { id: u64, data: Bytes },
+    /// Tell when this member's view reflects everything acknowledged before.
+    Read { slot: oneshot::Sender<Result<(), RequestError>> },
+    /// A configuration change has been applied.
+    ConfChanged(ConfChange),
+    /// State up to `index` is in the backend and in a `.snap` file.
+    SnapshotTaken { index: Index },
+    /// The log or the apply thread has made progress.
+    Wake,
+    /// End.
+    Stop,
+}
+
+type ReadSlot = oneshot::Sender<Result<(), RequestError>>;
+
+/// The thread's state.
+pub(crate) struct Consensus {
+    shared: Arc<Shared>,
+    member: Member,
+    log: LogHandle,
+    commands: Receiver<Command>,
+    effects: Vec<Effect>,
+    next_tick: Duration,
+    /// Applied index last told to the member.
+    applied: Index,
+    read_ctx: u64,
+    /// Reads that a round will confirm, by context.
+    asking: BTreeMap<u64, Vec<ReadSlot>>,
+    /// Confirmed reads that wait for their index to be applied.
+    waiting: BTreeMap<Index, Vec<ReadSlot>>,
+}
+
+impl Consensus {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        member: Member,
+        log: LogHandle,
+        commands: Receiver<Command>,
+    ) -> Consensus {
+        let next_tick = shared.clock.now() + shared.options.tick;
+        let applied = Index(shared.cells.applied.load(Ordering::Acquire));
+        Consensus {
+            shared,
+            member,
+            log,
+            commands,
+            effects: Vec::new(),
+            next_tick,
+            applied,
+            read_ctx: 0,
+            asking: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until stopped or until the last handle is gone.
+    pub(crate) fn run(mut self) {
+        self.carry_out();
+        loop {
+            let patience = self.next_tick.saturating_sub(self.shared.clock.now());
+            let flow = match self.commands.recv_timeout(patience) {
+                Ok(command) => self.turn(command),
+                Err(RecvTimeoutError::Timeout) => Flow::Go,
+                Err(RecvTimeoutError::Disconnected) => Flow::End,
+            };
+            if flow == Flow::End {
+                break;
+            }
+            self.tick_when_due();
+            self.take_progress();
+            self.carry_out();
+        }
+        self.refuse_all_reads(&RequestError::Stopped);
+    }
+
+    /// Feeds `first` and whatever else waits.
+    fn turn(&mut self, first: Command) -> Flow {
+        let mut reads = Vec::new();
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(command) = next {
+            match command {
+                Command::Propose { id, data } => self.feed(Input::Propose { id, data }),
+                Command::Read { slot } => reads.push(slot),
+                Command::ConfChanged(change) => self.feed(Input::ConfChangeApplied(change)),
+                Command::SnapshotTaken { index } => self.feed(Input::SnapshotTaken { index }),
+                Command::Wake => {}
+                Command::Stop => return Flow::End,
+            }
+            taken += 1;
+            next = if taken < TURN_COMMANDS_MAX { self.commands.try_recv().ok() } else { None };
+        }
+        if !reads.is_empty() {
+            self.read_ctx += 1;
+            self.asking.insert(self.read_ctx, reads);
+            self.feed(Input::ReadIndex(self.read_ctx));
+        }
+        Flow::Go
+    }
+
+    fn tick_when_due(&mut self) {
+        let now = self.shared.clock.now();
+        if now < self.next_tick {
+            return;
+        }
+        self.feed(Input::Tick);
+        // After a pause (SIGSTOP, a stalled machine) missed ticks are not made up
+        // for: they would only trigger elections.
+        self.next_tick = now + self.shared.options.tick;
+    }
+
+    fn take_progress(&mut self) {
+        if let Some(mark) = self.log.take_persisted() {
+            self.feed(Input::Persisted(mark));
+        }
+        let applied = Index(self.shared.cells.applied.load(Ordering::Acquire));
+        if applied > self.applied {
+            self.applied = applied;
+            self.feed(Input::Applied(applied));
+            self.answer_reads();
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.member.handle(input, &mut self.effects);
+    }
+
+    fn carry_out(&mut self) {
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                self.carry_out_one(effect);
+            }
+        }
+        self.tell_standing();
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { hard_state, entries, must_sync, mark, then_send: _ } => {
+                self.log.persist(Persist { hard_state, entries, must_sync, mark });
+            }
+            // A lone member has nobody to send to; peers come with clusters.
+            Effect::Send(_) | Effect::SendSnapshot { .. } => {}
+            Effect::Apply(entries) => self.shared.apply.apply(entries),
+            Effect::ReadReady { ctx, index } => self.read_confirmed(ctx, index),
+            Effect::Refuse { id, reason } => {
+                tracing::debug!(%reason, "proposal refused");
+                self.shared.cells.proposals_failed.fetch_add(1, Ordering::Relaxed);
+                self.shared.waiters.fill(id, Err(RequestError::TooManyRequests));
+            }
+            Effect::TakeSnapshot { index } => self.shared.apply.take_snapshot(index),
+            Effect::ReleaseLog { .. } => {}
+            Effect::LeaderChanged { .. } => {
+                self.shared.cells.leader_changes.fetch_add(1, Ordering::Relaxed);
+                self.refuse_all_reads(&RequestError::LeaderChanged);
+            }
+        }
+    }
+
+    /// Rounds are confirmed in order: an answer for `ctx` answers all before it.
+    fn read_confirmed(&mut self, ctx: u64, index: Index) {
+        let later = self.asking.split_off(&(ctx + 1));
+        for (_, slots) in std::mem::replace(&mut self.asking, later) {
+            self.waiting.entry(index).or_default().extend(slots);
+        }
+        self.answer_reads();
+    }
+
+    fn answer_reads(&mut self) {
+        let later = self.waiting.split_off(&self.applied.next());
+        for (_, slots) in std::mem::replace(&mut self.waiting, later) {
+            for slot in slots {
+                // The reader may have given up.
+                let _ = slot.send(Ok(()));
+            }
+        }
+    }
+
+    fn refuse_all_reads(&mut self, error: &RequestError) {
+        let asking = std::mem::take(&mut self.asking).into_values();
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        for slot in asking.chain(waiting).flatten() {
+            // The reader may have given up.
+            let _ = slot.send(Err(error.clone()));
+        }
+    }
+
+    fn tell_standing(&self) {
+        let status = self.member.status();
+        let cells = &self.shared.cells;
+        let leader = status.leader.unwrap_or(MemberId::NONE);
+        cells.term.store(status.term.0, Ordering::Release);
+        cells.committed.store(status.commit.0, Ordering::Release);
+        cells.leader.store(leader.0, Ordering::Release);
+        cells.lone_leader.store(self.member.is_lone_leader(), Ordering::Release);
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Flow {
+    Go,
+    End,
+}

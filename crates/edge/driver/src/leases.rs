@@ -1,0 +1,99 @@
+//! The leader's countdown of leases, shared by the shards that renew, the apply
+//! thread that grants and revokes, and the thread that lets them expire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_env::Clock;
+use mainstay_lease::{Lease, Renewal, Timer, TimerOptions};
+use mainstay_types::LeaseId;
+use parking_lot::Mutex;
+
+use crate::handle::LeaseTimes;
+
+/// The timer behind its lock. Present only while this member leads.
+pub(crate) struct Leases {
+    clock: Arc<dyn Clock>,
+    retry: Duration,
+    timer: Mutex<Option<Timer>>,
+}
+
+/// What came of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewed {
+    /// It lives for this many seconds again.
+    For(i64),
+    /// It has expired and waits for its revocation.
+    Expired,
+    /// There is no such lease.
+    Missing,
+    /// This member does not lead.
+    NotLeading,
+}
+
+impl Leases {
+    pub(crate) fn new(clock: Arc<dyn Clock>, retry: Duration) -> Leases {
+        Leases { clock, retry, timer: Mutex::new(None) }
+    }
+
+    /// This member has become leader: every lease of the book starts again.
+    pub(crate) fn promote(&self, leases: impl IntoIterator<Item = Lease>, extend: Duration) {
+        let options = TimerOptions { retry: self.retry, checkpoint_every: None };
+        let timer = Timer::promote(options, self.clock.now(), extend, leases);
+        *self.timer.lock() = Some(timer);
+    }
+
+    /// This member leads no more.
+    pub(crate) fn demote(&self) {
+        *self.timer.lock() = None;
+    }
+
+    pub(crate) fn granted(&self, lease: Lease) {
+        let now = self.clock.now();
+        if let Some(timer) = self.timer.lock().as_mut() {
+            timer.granted(now, lease);
+        }
+    }
+
+    pub(crate) fn revoked(&self, id: LeaseId) {
+        if let Some(timer) = self.timer.lock().as_mut() {
+            timer.revoked(id);
+        }
+    }
+
+    pub(crate) fn checkpointed(&self, id: LeaseId, remaining: i64) {
+        let now = self.clock.now();
+        if let Some(timer) = self.timer.lock().as_mut() {
+            timer.checkpointed(now, id, remaining);
+        }
+    }
+
+    pub(crate) fn renew(&self, id: LeaseId) -> Renewed {
+        let now = self.clock.now();
+        let mut timer = self.timer.lock();
+        let Some(timer) = timer.as_mut() else { return Renewed::NotLeading };
+        match timer.renew(now, id) {
+            Renewal::Renewed(ttl) => Renewed::For(ttl),
+            // Checkpoints are off: clearing one is not needed before renewing.
+            Renewal::ClearCheckpoint | Renewal::Missing => Renewed::Missing,
+            Renewal::Expired => Renewed::Expired,
+        }
+    }
+
+    pub(crate) fn times(&self, id: LeaseId) -> Option<LeaseTimes> {
+        let now = self.clock.now();
+        let (granted, remaining) = self.timer.lock().as_ref()?.time_to_live(now, id)?;
+        Some(LeaseTimes { granted, remaining })
+    }
+
+    /// Leases by expiry, the first to expire first.
+    pub(crate) fn by_expiry(&self) -> Vec<LeaseId> {
+        self.timer.lock().as_ref().map(Timer::by_expiry).unwrap_or_default()
+    }
+
+    /// Those that have expired and must be revoked through the log.
+    pub(crate) fn expired(&self, limit: usize) -> Vec<LeaseId> {
+        let now = self.clock.now();
+        self.timer.lock().as_mut().map(|t| t.expired(now, limit)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,84 @@
+//! What the threads and every [`Handle`](crate::Handle) hold together.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::Sender;
+use mainstay_backend::Backend;
+use mainstay_env::Clock;
+use mainstay_mvcc::View;
+use mainstay_types::MemberId;
+
+use crate::Options;
+use crate::apply_thread::ApplyHandle;
+use crate::committer::CommitterHandle;
+use crate::consensus::Command;
+use crate::handle::Identity;
+use crate::leases::Leases;
+use crate::read_pool::ReadPool;
+use crate::stats::Stats;
+use crate::stop::Stop;
+use crate::waiters::Waiters;
+use crate::watch_thread::WatchHandle;
+
+/// Shared by all threads of one member.
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cells: Cells,
+    pub(crate) view: ArcSwap<View>,
+    pub(crate) backend: Backend,
+    pub(crate) waiters: Waiters,
+    pub(crate) consensus: Sender<Command>,
+    pub(crate) apply: ApplyHandle,
+    pub(crate) committer: CommitterHandle,
+    pub(crate) leases: Leases,
+    pub(crate) read_pool: ReadPool,
+    pub(crate) watch: WatchHandle,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) stop: Stop,
+    pub(crate) request_ids: RequestIds,
+}
+
+impl Shared {
+    /// A request id that no other request of the cluster has.
+    pub(crate) fn next_request_id(&self) -> u64 {
+        self.request_ids.next()
+    }
+}
+
+/// The member's standing, written by the thread that owns each value and read by all.
+#[derive(Default)]
+pub(crate) struct Cells {
+    pub(crate) term: AtomicU64,
+    pub(crate) leader: AtomicU64,
+    pub(crate) committed: AtomicU64,
+    /// Written by the apply thread after the view that shows it is published.
+    pub(crate) applied: AtomicU64,
+    /// This member leads and is the only voter: nobody can depose it, so what it
+    /// has applied is linearizable at once.
+    pub(crate) lone_leader: AtomicBool,
+    pub(crate) leader_changes: AtomicU64,
+    pub(crate) proposals_failed: AtomicU64,
+}
+
+/// Request ids (semantics 10.13): 2 bytes of the member id, 5 bytes of the start
+/// time in milliseconds, then a counter that overflows into the time.
+pub(crate) struct RequestIds {
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(crate) fn new(member: MemberId, wall: Duration) -> RequestIds {
+        let member = (member.0 & 0xffff) << 48;
+        let millis = (wall.as_millis() as u64) & ((1 << 40) - 1);
+        RequestIds { next: AtomicU64::new(member | (millis << 8)) }
+    }
+
+    fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
