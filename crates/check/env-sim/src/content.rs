@@ -1,0 +1,203 @@
+//! One file's bytes: what programs see, what the disk holds, and what lies between.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use mainstay_env::Dice;
+
+use crate::dice::SimDice;
+use crate::pages::{PAGE, Pages, touched};
+
+/// Smallest piece that a real disk writes atomically.
+const SECTOR: u64 = 512;
+
+/// What a crash does to everything that was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsynced {
+    /// All of it is on the disk, as if the system had written it back in time.
+    Kept,
+    /// None of it is.
+    Lost,
+    /// What was done first is there up to some point, where one write may be torn.
+    Ordered,
+    /// Each write is kept, lost or torn on its own; lengths and names go in order.
+    Scattered,
+}
+
+impl Unsynced {
+    /// All ways.
+    pub const ALL: [Unsynced; 4] =
+        [Unsynced::Kept, Unsynced::Lost, Unsynced::Ordered, Unsynced::Scattered];
+
+    /// One of the ways, each equally likely.
+    pub fn any(dice: &mut SimDice) -> Unsynced {
+        Unsynced::ALL[dice.below(4) as usize]
+    }
+}
+
+/// A change of a file that was not synced yet.
+#[derive(Clone, Debug)]
+enum Change {
+    Write { at: u64, bytes: Arc<[u8]> },
+    Len(u64),
+}
+
+/// The bytes of one file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Content {
+    /// What a reader sees.
+    pub(crate) live: Pages,
+    /// What a crash cannot take away.
+    durable: Pages,
+    /// What was done to `durable` to make `live`, in order.
+    pending: Vec<Change>,
+    /// Pages that `pending` touches.
+    dirty: BTreeSet<u64>,
+}
+
+impl Content {
+    /// A file that is safe on the disk.
+    pub(crate) fn synced(bytes: Pages) -> Content {
+        Content { live: bytes.clone(), durable: bytes, ..Content::default() }
+    }
+
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.live.write(at, bytes);
+        self.dirty.extend(touched(at, bytes.len() as u64));
+        self.pending.push(Change::Write { at, bytes: bytes.into() });
+    }
+
+    pub(crate) fn set_len(&mut self, len: u64) {
+        let old = self.live.len();
+        if len == old {
+            return;
+        }
+        if len < old {
+            self.dirty.extend(touched(len, old - len));
+        }
+        self.live.set_len(len);
+        self.pending.push(Change::Len(len));
+    }
+
+    pub(crate) fn sync(&mut self) {
+        for page in std::mem::take(&mut self.dirty) {
+            self.durable.take_page(&self.live, page);
+        }
+        self.durable.set_len(self.live.len());
+        self.pending.clear();
+    }
+
+    /// A sync that failed: what was pending may be on the disk or not, and no
+    /// later sync will write it, because the system takes it for clean.
+    pub(crate) fn fail_sync(&mut self, dice: &mut SimDice) {
+        self.durable = self.after_crash(Unsynced::any(dice), dice);
+        self.pending.clear();
+        self.dirty.clear();
+    }
+
+    /// Flips a bit of a byte that must lie within the file.
+    pub(crate) fn flip(&mut self, at: u64, bit: u8) {
+        for pages in [&mut self.live, &mut self.durable] {
+            let mut byte = [0];
+            if pages.read(at, &mut byte) == 1 {
+                pages.write(at, &[byte[0] ^ (1 << bit)]);
+            }
+        }
+    }
+
+    /// What the next boot finds.
+    pub(crate) fn after_crash(&self, way: Unsynced, dice: &mut SimDice) -> Pages {
+        let mut disk = self.durable.clone();
+        let all = self.pending.len();
+        // Up to here the file's length followed. Data may be on the disk without
+        // the length that makes it visible, and a length without the data.
+        let lengths = match way {
+            Unsynced::Kept => all,
+            Unsynced::Lost => return disk,
+            Unsynced::Ordered | Unsynced::Scattered => dice.below(all as u64 + 1) as usize,
+        };
+        for (position, change) in self.pending.iter().enumerate() {
+            match change {
+                Change::Len(len) if position < lengths => disk.set_len(*len),
+                // A cut frees blocks; what came after it went to other ones.
+                Change::Len(len) if *len < disk.len() => break,
+                Change::Len(_) => {}
+                Change::Write { at, bytes } => {
+                    if position < lengths {
+                        let end = at + bytes.len() as u64;
+                        disk.set_len(disk.len().max(end));
+                    }
+                    let kept = match way {
+                        Unsynced::Kept => Survival::Whole,
+                        Unsynced::Ordered if position < lengths => Survival::Whole,
+                        Unsynced::Ordered if position == lengths => Survival::any(dice),
+                        Unsynced::Ordered | Unsynced::Lost => Survival::Nothing,
+                        Unsynced::Scattered => Survival::any(dice),
+                    };
+                    kept.write(&mut disk, *at, bytes, dice);
+                }
+            }
+        }
+        disk
+    }
+}
+
+/// What became of one write.
+enum Survival {
+    Whole,
+    Nothing,
+    /// The first bytes, as when the system copied while the power went.
+    FirstBytes,
+    /// The last bytes.
+    LastBytes,
+    /// Any of the sectors.
+    Sectors,
+    /// Any of the pages.
+    Pages,
+}
+
+impl Survival {
+    fn any(dice: &mut SimDice) -> Survival {
+        match dice.below(8) {
+            0 | 1 => Survival::Whole,
+            2 | 3 => Survival::Nothing,
+            4 => Survival::FirstBytes,
+            5 => Survival::LastBytes,
+            6 => Survival::Sectors,
+            _ => Survival::Pages,
+        }
+    }
+
+    /// Writes what survived, within the file's length.
+    fn write(self, disk: &mut Pages, at: u64, bytes: &[u8], dice: &mut SimDice) {
+        let room = disk.len().saturating_sub(at).min(bytes.len() as u64) as usize;
+        let bytes = &bytes[..room];
+        let mut keep = |range: Range<usize>| disk.write(at + range.start as u64, &bytes[range]);
+        match self {
+            Survival::Whole => keep(0..room),
+            Survival::Nothing => {}
+            Survival::FirstBytes => keep(0..dice.below(room as u64 + 1) as usize),
+            Survival::LastBytes => keep(dice.below(room as u64 + 1) as usize..room),
+            Survival::Sectors => blocks(at, room, SECTOR).filter(|_| dice.one_in(2)).for_each(keep),
+            Survival::Pages => blocks(at, room, PAGE).filter(|_| dice.one_in(2)).for_each(keep),
+        }
+    }
+}
+
+/// Splits `len` bytes at `at` where blocks of the disk begin.
+fn blocks(at: u64, len: usize, size: u64) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        if start == len {
+            return None;
+        }
+        let room = size - (at + start as u64) % size;
+        let block = start..len.min(start + room as usize);
+        start = block.end;
+        Some(block)
+    })
+}
