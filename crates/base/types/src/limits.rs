@@ -32,6 +32,8 @@ pub const SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: u64 = 5_000;
 
 /// Committed entries that may wait for apply before proposals are refused (etcd, `maxGapBetweenApplyAndCommitIndex`).
 pub const APPLY_BACKLOG_ENTRIES_MAX: u64 = 5_000;
+/// Read rounds that a leader may hold unconfirmed before it drops new ones (ours).
+pub const READS_UNCONFIRMED_MAX: usize = 65_536;
 /// Proposals that may wait for the consensus thread (ours).
 pub const PROPOSALS_WAITING_MAX: usize = 16_384;
 
