@@ -1,0 +1,314 @@
+//! Terms, votes and elections (raft paper, 5.2 and 5.4.1; PreVote and CheckQuorum:
+//! raft thesis, 9.6 and 6.2).
+
+use bytes::Bytes;
+use mainstay_types::{MemberId, Term};
+
+use crate::core::Raft;
+use crate::log::EntryId;
+use crate::message::CAMPAIGN_TRANSFER;
+use crate::progress::Progress;
+use crate::quorum::VoteResult;
+use crate::read::ReadRounds;
+use crate::{EntryKind, Message, MessageKind, Role};
+
+/// What kind of election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Campaign {
+    Pre,
+    Real,
+    /// The leader asked for it: others must not wait for the leader's silence.
+    Transfer,
+}
+
+impl Raft {
+    /// A tick of the caller's clock has passed.
+    pub fn tick(&mut self) {
+        self.outbox.commit_due = true;
+        self.election_elapsed += 1;
+        match self.role {
+            Role::Leader => self.tick_leader(),
+            Role::Follower | Role::PreCandidate | Role::Candidate => {
+                if self.is_promotable() && self.election_elapsed >= self.patience {
+                    self.election_elapsed = 0;
+                    self.campaign();
+                }
+            }
+        }
+    }
+
+    fn tick_leader(&mut self) {
+        self.heartbeat_elapsed += 1;
+        if self.election_elapsed >= self.config.election_tick {
+            self.election_elapsed = 0;
+            if self.config.check_quorum {
+                self.check_quorum();
+            }
+            // The transferee had a whole election timeout.
+            self.transferee = MemberId::NONE;
+        }
+        if self.role == Role::Leader && self.heartbeat_elapsed >= self.config.heartbeat_tick {
+            self.heartbeat_elapsed = 0;
+            self.heartbeat_due = true;
+        }
+    }
+
+    fn check_quorum(&mut self) {
+        let heard = self.members.progress.iter().filter(|(_, progress)| !progress.is_learner);
+        let heard = heard.map(|(id, progress)| (*id, progress.recent_active)).collect();
+        if self.members.conf.vote_result(&heard) != VoteResult::Won {
+            self.become_follower(self.term, MemberId::NONE);
+        }
+        let me = self.config.id;
+        for (_, progress) in self.members.progress.iter_mut().filter(|(id, _)| **id != me) {
+            progress.recent_active = false;
+        }
+    }
+
+    /// Starts an election now, if this member may lead.
+    pub fn campaign(&mut self) {
+        let kind = if self.config.pre_vote { Campaign::Pre } else { Campaign::Real };
+        self.start_election(kind);
+    }
+
+    /// The leader asked this member to take over.
+    pub(crate) fn take_timeout_now(&mut self) {
+        if self.role == Role::Follower {
+            self.start_election(Campaign::Transfer);
+        }
+    }
+
+    fn start_election(&mut self, kind: Campaign) {
+        // With an unapplied change the own idea of the quorum is out of date.
+        if self.role == Role::Leader || !self.is_promotable() || self.has_unapplied_conf_change() {
+            return;
+        }
+        self.ask_for_votes(kind);
+    }
+
+    fn is_promotable(&self) -> bool {
+        let own = self.members.progress.get(&self.config.id);
+        own.is_some_and(|progress| !progress.is_learner) && !self.log.snapshot_pending()
+    }
+
+    fn has_unapplied_conf_change(&self) -> bool {
+        let mut unapplied = self.log.between(self.log.applied(), self.log.committed());
+        unapplied.any(|entry| entry.kind != EntryKind::Normal)
+    }
+
+    fn ask_for_votes(&mut self, kind: Campaign) {
+        let (request, term) = match kind {
+            Campaign::Pre => {
+                self.become_pre_candidate();
+                (MessageKind::PreVote, Term(self.term.0 + 1))
+            }
+            Campaign::Real | Campaign::Transfer => {
+                self.become_candidate();
+                (MessageKind::Vote, self.term)
+            }
+        };
+        let context = match kind {
+            Campaign::Transfer => Bytes::from_static(CAMPAIGN_TRANSFER),
+            Campaign::Pre | Campaign::Real => Bytes::new(),
+        };
+        let last = self.log.last_id();
+        let me = self.config.id;
+        let voters: Vec<MemberId> = self.members.conf.all_voters().filter(|id| *id != me).collect();
+        for to in voters {
+            let ask = Message {
+                kind: request,
+                to,
+                term,
+                index: last.index,
+                log_term: last.term,
+                context: context.clone(),
+                ..Message::default()
+            };
+            match kind {
+                // Promises nothing, so there is nothing to wait for.
+                Campaign::Pre => self.send(ask),
+                // A candidate that forgot its vote could win the same term twice.
+                Campaign::Real | Campaign::Transfer => self.send_after_persist(ask),
+            }
+        }
+        if kind == Campaign::Pre {
+            self.count_vote(me, true);
+        }
+    }
+
+    /// The own vote counts from here on.
+    pub(crate) fn own_vote_is_durable(&mut self) {
+        assert!(self.role == Role::Candidate, "only a candidate waits for its vote");
+        let me = self.config.id;
+        if self.outbox.durable_vote == (self.term, me) && !self.votes.contains_key(&me) {
+            self.count_vote(me, true);
+        }
+    }
+
+    /// An answer to a request for votes.
+    pub(crate) fn take_vote(&mut self, message: &Message) {
+        let awaited = match self.role {
+            Role::PreCandidate => message.kind == MessageKind::PreVoteResp,
+            Role::Candidate => message.kind == MessageKind::VoteResp,
+            Role::Follower | Role::Leader => false,
+        };
+        if awaited {
+            self.count_vote(message.from, !message.reject);
+        }
+    }
+
+    fn count_vote(&mut self, from: MemberId, granted: bool) {
+        self.votes.entry(from).or_insert(granted);
+        match (self.members.conf.vote_result(&self.votes), self.role) {
+            (VoteResult::Pending, _) => {}
+            (VoteResult::Lost, _) => self.become_follower(self.term, MemberId::NONE),
+            (VoteResult::Won, Role::PreCandidate) => self.ask_for_votes(Campaign::Real),
+            (VoteResult::Won, _) => self.become_leader(),
+        }
+    }
+
+    /// Someone asks for a vote.
+    pub(crate) fn answer_vote(&mut self, ask: &Message) {
+        let is_real = ask.kind == MessageKind::Vote;
+        let may_vote = self.vote == ask.from
+            || (self.vote == MemberId::NONE && self.leader == MemberId::NONE)
+            || (!is_real && ask.term > self.term);
+        let theirs = EntryId { term: ask.log_term, index: ask.index };
+        let granted = may_vote && theirs >= self.log.last_id();
+        if granted && is_real {
+            self.election_elapsed = 0;
+            self.vote = ask.from;
+        }
+        self.send_after_persist(Message {
+            kind: if is_real { MessageKind::VoteResp } else { MessageKind::PreVoteResp },
+            to: ask.from,
+            // A granted pre-vote is for the future term that was asked about.
+            term: if granted { ask.term } else { self.term },
+            reject: !granted,
+            ..Message::default()
+        });
+    }
+
+    /// Compares the message's term with ours and follows it. `false` if the message
+    /// ends here.
+    pub(crate) fn reconcile_term(&mut self, message: &Message) -> bool {
+        if message.term == self.term {
+            return true;
+        }
+        if message.term < self.term {
+            self.answer_the_past(message);
+            return false;
+        }
+        if matches!(message.kind, MessageKind::Vote | MessageKind::PreVote) {
+            let asked_by_leader = message.context == CAMPAIGN_TRANSFER;
+            let hears_leader = self.config.check_quorum
+                && self.leader != MemberId::NONE
+                && self.election_elapsed < self.config.election_tick;
+            if hears_leader && !asked_by_leader {
+                return false;
+            }
+        }
+        match message.kind {
+            // Neither a question about the future nor its answer moves a term.
+            MessageKind::PreVote => {}
+            MessageKind::PreVoteResp if !message.reject => {}
+            MessageKind::App | MessageKind::Heartbeat | MessageKind::Snap => {
+                self.become_follower(message.term, message.from);
+            }
+            _ => self.become_follower(message.term, MemberId::NONE),
+        }
+        true
+    }
+
+    fn answer_the_past(&mut self, message: &Message) {
+        match message.kind {
+            // A leader of the past learns of the term from any answer. Without it, a member
+            // that came back with a higher term could never join (CheckQuorum makes
+            // the others deaf to its campaigns).
+            MessageKind::App | MessageKind::Heartbeat
+                if self.config.check_quorum || self.config.pre_vote =>
+            {
+                self.send_after_persist(Message {
+                    kind: MessageKind::AppResp,
+                    to: message.from,
+                    ..Message::default()
+                });
+            }
+            // Before members ask first, a candidate of the past may block progress.
+            MessageKind::PreVote => self.send_after_persist(Message {
+                kind: MessageKind::PreVoteResp,
+                to: message.from,
+                reject: true,
+                ..Message::default()
+            }),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn forget_leader(&mut self) {
+        if self.role == Role::Follower {
+            self.leader = MemberId::NONE;
+        }
+    }
+
+    pub(crate) fn become_follower(&mut self, term: Term, leader: MemberId) {
+        self.reset(term);
+        self.leader = leader;
+        self.role = Role::Follower;
+    }
+
+    fn become_pre_candidate(&mut self) {
+        assert!(self.role != Role::Leader, "a leader does not campaign");
+        // Neither term nor vote change.
+        self.votes.clear();
+        self.leader = MemberId::NONE;
+        self.role = Role::PreCandidate;
+    }
+
+    fn become_candidate(&mut self) {
+        assert!(self.role != Role::Leader, "a leader does not campaign");
+        self.reset(Term(self.term.0 + 1));
+        self.vote = self.config.id;
+        self.role = Role::Candidate;
+    }
+
+    fn become_leader(&mut self) {
+        assert!(self.role == Role::Candidate, "only a candidate wins");
+        self.reset(self.term);
+        self.leader = self.config.id;
+        self.role = Role::Leader;
+        let own = self.members.progress.get_mut(&self.config.id).expect("a candidate is a member");
+        own.become_replicate();
+        own.recent_active = true;
+        // A change may hide in what is not committed yet: wait for all of it.
+        self.pending_conf = self.log.last();
+        self.append_first_entry();
+    }
+
+    fn reset(&mut self, term: Term) {
+        if self.term != term {
+            assert!(term > self.term, "terms never fall");
+            self.term = term;
+            self.vote = MemberId::NONE;
+        }
+        self.leader = MemberId::NONE;
+        self.election_elapsed = 0;
+        self.heartbeat_elapsed = 0;
+        self.patience = self.config.election_tick + self.dice.below(self.config.election_tick);
+        self.transferee = MemberId::NONE;
+        self.votes.clear();
+        self.pending_conf = mainstay_types::Index(0);
+        self.uncommitted_bytes = 0;
+        self.reads = ReadRounds::default();
+        self.append_due = false;
+        self.heartbeat_due = false;
+        let next = self.log.last().next();
+        for (id, progress) in &mut self.members.progress {
+            let is_learner = progress.is_learner;
+            *progress = Progress::new(next, self.members.window.clone(), is_learner);
+            if *id == self.config.id {
+                progress.matched = self.log.durable();
+            }
+        }
+    }
+}
