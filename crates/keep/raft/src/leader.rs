@@ -155,13 +155,13 @@ impl Raft {
         }
     }
 
-    /// Sends the snapshot that `to` needs ([`crate::Output::snapshots_wanted`]); its
-    /// index is applied here. The caller reports how it went by
+    /// Sends the snapshot that `to` needs ([`crate::Output::snapshots_wanted`]); it
+    /// holds what was handed out here and applied. The caller reports how it went by
     /// [`Raft::report_snapshot`]. `false` if `to` does not need it any more, or if the
     /// snapshot is so old that the log does not continue it (then ask for that member's
     /// next, newer one).
     pub fn send_snapshot(&mut self, to: MemberId, snapshot: Snapshot) -> bool {
-        assert!(snapshot.index <= self.log.applied(), "a snapshot holds what is applied");
+        assert!(snapshot.index <= self.log.handed_out(), "a snapshot holds applied entries");
         if self.role != Role::Leader {
             return false;
         }

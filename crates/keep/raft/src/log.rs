@@ -116,6 +116,10 @@ impl Log {
         self.applied
     }
 
+    pub(crate) fn handed_out(&self) -> Index {
+        self.handed_out
+    }
+
     pub(crate) fn durable(&self) -> Index {
         self.durable
     }

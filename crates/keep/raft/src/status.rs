@@ -78,6 +78,21 @@ impl Raft {
         }
     }
 
+    /// The leader, if one is known.
+    pub fn leader(&self) -> Option<MemberId> {
+        (self.leader != MemberId::NONE).then_some(self.leader)
+    }
+
+    /// The commit index, as far as known here.
+    pub fn commit_index(&self) -> Index {
+        self.log.committed()
+    }
+
+    /// What this member is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
     /// What a leader knows about everyone, itself included; empty on others.
     pub fn peers(&self) -> Vec<PeerStatus> {
         if self.role != Role::Leader {
