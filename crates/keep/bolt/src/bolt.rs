@@ -1,11 +1,23 @@
-//! The one writer.
+//! The one writer: opening a file, and committing to it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use mainstay_env::Disk;
+use bytes::Bytes;
+use mainstay_env::{Disk, File, LockKind, OpenMode};
 
-use crate::check::Problem;
-use crate::error::{Error, Result};
+use crate::batch::{BucketOps, Op};
+use crate::error::{Error, Result, text};
+use crate::free::FreeList;
+use crate::meta::{self, Meta, NO_FREELIST};
+use crate::output::Output;
+use crate::page::{FLAG_BUCKET, FREELIST, Header, Kind, Page, encode};
+use crate::pager::Pager;
+use crate::reader::find;
+use crate::tx::{Outcome, Tx};
+use crate::walk::{Walk, freelist_pages};
 use crate::{Reader, WriteBatch};
 
 /// How a file is opened.
@@ -37,7 +49,18 @@ pub struct CommitStats {
 
 /// An open bolt file: its one writer and the source of its readers.
 pub struct Bolt {
-    _private: (),
+    pager: Arc<Pager>,
+    free: FreeList,
+    /// The last committed state; it pins itself.
+    current: Reader,
+    /// Length of the file.
+    file_len: u64,
+    /// Pages of a free list that somebody else stored: in use until the first commit is durable,
+    /// as the file still names them.
+    stored_freelist: Option<(u64, u64)>,
+    no_sync: bool,
+    /// A write or sync failed.
+    stopped: bool,
 }
 
 impl Bolt {
@@ -48,32 +71,241 @@ impl Bolt {
     }
 
     /// As [`Bolt::open`], and calls `visit(key, value)` for every row of the top-level `bucket`,
-    /// in key order, in the same pass over the file. A missing bucket has no rows.
+    /// in key order, in the same pass over the file. A missing bucket has no rows. Rows may have
+    /// been shown when a damaged page makes this fail.
     pub fn open_visiting(
-        _disk: &dyn Disk,
+        disk: &dyn Disk,
         path: &Path,
-        _options: Options,
-        _bucket: &[u8],
-        _visit: &mut dyn FnMut(&[u8], &[u8]),
+        options: Options,
+        bucket: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<Self> {
-        Err(Error::Stopped { path: path.to_owned() })
+        let fail = |doing: &str, source| Error::Disk {
+            path: path.to_owned(),
+            doing: doing.to_owned(),
+            source,
+        };
+        let found = disk.metadata(path).map_err(|e| fail("look for the file", e))?;
+        let file = match found {
+            Some(found) if found.len > 0 => {
+                let file = disk.open(path, OpenMode::ReadWrite).map_err(|e| fail("open", e))?;
+                lock(&*file, path)?;
+                file
+            }
+            _ => create(disk, path, options)?,
+        };
+        let meta = meta::choose(&*file, path)?;
+        let file_len = file.len().map_err(|e| fail("length", e))?;
+        let pager = Arc::new(Pager::new(path.to_owned(), file, meta.page_size as usize));
+        let mut walk = Walk::new(&pager, meta, false);
+        walk.run(bucket, visit)?;
+        let mut free = FreeList::default();
+        walk.unreached(|first, pages| free.add(first, pages));
+        let stored_freelist = match meta.freelist {
+            NO_FREELIST => None,
+            id => Some((id, freelist_pages(&pager, &meta)?)),
+        };
+        let current = Reader::new(pager.clone(), meta, meta.high_water - free.pages());
+        let no_sync = options.no_sync;
+        Ok(Self { pager, free, current, file_len, stored_freelist, no_sync, stopped: false })
+    }
+
+    /// The path that it was opened with.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.pager.path
     }
 
     /// A snapshot of the last committed state. It pins pages until its last clone is dropped.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::skeleton()
+        self.current.clone()
     }
 
-    /// Writes the batch as one transaction; durable when this returns. On an error nothing of it
-    /// is visible, now or after a restart, except after [`Error::Disk`]: then it may or may not
-    /// be in the file, and every later commit answers [`Error::Stopped`].
-    pub fn commit(&mut self, _batch: WriteBatch) -> Result<CommitStats> {
-        Ok(CommitStats::default())
+    /// Every run of pages that the current state does not reach: (first page, pages).
+    pub(crate) fn free_runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.free.runs()
     }
 
-    /// bbolt's own checks over the current state, and our free list against them.
-    pub fn check(&self) -> Result<Vec<Problem>> {
-        self.reader().check()
+    /// Writes the batch as one transaction; durable when this returns. A batch that changes
+    /// nothing writes nothing.
+    ///
+    /// On an error nothing of it is visible to readers. After [`Error::Disk`] on a write or a
+    /// sync the transaction may or may not be in the file, and every later commit answers
+    /// [`Error::Stopped`]; after any other error the file is as before.
+    pub fn commit(&mut self, batch: WriteBatch) -> Result<CommitStats> {
+        if self.stopped {
+            return Err(Error::Stopped { path: self.pager.path.clone() });
+        }
+        let changes = batch.into_sorted()?;
+        let live = self.pager.readers.lock().clone();
+        let pager = self.pager.clone();
+        self.free.release(&live, |first, pages| pager.evict(first, pages));
+        let base = *self.current.meta();
+        let mut tx = Tx {
+            pager: &pager,
+            base,
+            free: &mut self.free,
+            out: Output::new(&pager, &mut self.file_len, &mut self.stopped),
+            high_water: base.high_water,
+            written: Vec::new(),
+            freed: Vec::new(),
+            branches: Vec::new(),
+            bucket: Bytes::new(),
+        };
+        let built = build(&mut tx, &self.current, &changes);
+        let Tx { out, high_water, written, mut freed, branches, .. } = tx;
+        let pages = out.pages;
+        self.free.settle();
+        let root = match built {
+            Ok(Some(root)) => root,
+            other => {
+                self.give_back(&written, base.high_water);
+                let unchanged = CommitStats { txid: base.txid, ..CommitStats::default() };
+                return other.map(|_| unchanged);
+            }
+        };
+        freed.extend(self.stored_freelist);
+        let next = Meta { root, freelist: NO_FREELIST, high_water, txid: base.txid + 1, ..base };
+        self.make_durable(&next)?;
+        self.stored_freelist = None;
+        self.free.committed(next.txid, &live, &written, &freed);
+        for page in branches {
+            pager.keep(page);
+        }
+        self.current = Reader::new(pager, next, high_water - self.free.pages());
+        let bytes = (pages + 1) * u64::from(base.page_size);
+        Ok(CommitStats { txid: next.txid, pages_written: pages + 1, bytes_written: bytes })
+    }
+
+    /// Makes everything written so far durable: for a file opened with `no_sync`.
+    pub fn sync(&mut self) -> Result<()> {
+        self.pager.file.sync().map_err(|source| {
+            self.stopped = true;
+            self.pager.disk("sync", source)
+        })
+    }
+
+    /// Returns the pages of a transaction that will not be.
+    fn give_back(&mut self, written: &[(u64, u64)], high_water: u64) {
+        for &(first, pages) in written {
+            if first < high_water {
+                self.free.add(first, pages);
+            }
+        }
+    }
+
+    /// Syncs the data, then writes the meta page that names it, then syncs that.
+    fn make_durable(&mut self, meta: &Meta) -> Result<()> {
+        if !self.no_sync {
+            self.sync()?;
+        }
+        let at = self.pager.offset(meta.slot());
+        if let Err(source) = self.pager.file.write_at(at, &meta.page(meta.slot())) {
+            self.stopped = true;
+            return Err(self.pager.disk(format!("write of meta page {}", meta.slot()), source));
+        }
+        if self.no_sync { Ok(()) } else { self.sync() }
     }
 }
+
+/// Builds the pages of a transaction and writes them; the new root, or `None` when nothing changed.
+fn build(
+    tx: &mut Tx<'_>,
+    current: &Reader,
+    changes: &BTreeMap<Bytes, BucketOps>,
+) -> Result<Option<u64>> {
+    let mut top = Vec::new();
+    let root = tx.pager.page(tx.base.root, tx.base.high_water)?;
+    for (name, ops) in changes {
+        let value = match find(current.pager(), tx.base.high_water, &root, name)? {
+            Some((FLAG_BUCKET, value)) => Some(value),
+            Some(_) => return Err(Error::Incompatible { bucket: text(name) }),
+            None => None,
+        };
+        match tx.bucket(name, ops, value)? {
+            Outcome::Same => {}
+            Outcome::Value(value) => top.push(Op { key: name.clone(), value: Some(value) }),
+            Outcome::Gone => top.push(Op { key: name.clone(), value: None }),
+        }
+    }
+    if top.is_empty() {
+        return Ok(None);
+    }
+    let root = tx.top(&top)?;
+    tx.out.flush()?;
+    check_freed(tx)?;
+    Ok(Some(root))
+}
+
+/// A page given up twice was referenced twice: damage since the file was opened.
+fn check_freed(tx: &mut Tx<'_>) -> Result<()> {
+    tx.freed.sort_unstable();
+    for pair in tx.freed.windows(2) {
+        if pair[0].0 + pair[0].1 > pair[1].0 {
+            return Err(tx.pager.damaged(pair[1].0, "one reference to the page, there are more"));
+        }
+    }
+    Ok(())
+}
+
+fn lock(file: &dyn File, path: &Path) -> Result<()> {
+    match file.try_lock(LockKind::Flock) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Locked { path: path.to_owned() }),
+        Err(source) => Err(Error::Disk { path: path.to_owned(), doing: "lock".into(), source }),
+    }
+}
+
+/// Makes a new file with the four pages that bbolt begins with (disk.md 4.2): under another name
+/// until it is durable, so that a power cut leaves a whole file or none.
+fn create(disk: &dyn Disk, path: &Path, options: Options) -> Result<Box<dyn File>> {
+    let size = options.page_size;
+    assert!(size.is_power_of_two() && (1024..=1 << 16).contains(&size), "page size {size}");
+    // etcd removes `db.tmp.*` when it starts.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp.new");
+    let temporary = PathBuf::from(temporary);
+    let made = (|| -> io::Result<Box<dyn File>> {
+        if disk.metadata(&temporary)?.is_some() {
+            disk.remove_file(&temporary)?;
+        }
+        let file = disk.open(&temporary, OpenMode::CreateNew)?;
+        file.write_at(0, &first_pages(size))?;
+        file.sync()?;
+        Ok(file)
+    })();
+    let fail = |source| Error::Disk { path: path.to_owned(), doing: "create".into(), source };
+    let file = made.map_err(fail)?;
+    lock(&*file, path)?;
+    disk.rename(&temporary, path).map_err(fail)?;
+    if let Some(parent) = path.parent() {
+        disk.sync_dir(parent).map_err(fail)?;
+    }
+    Ok(file)
+}
+
+fn first_pages(page_size: usize) -> Vec<u8> {
+    let meta = Meta {
+        page_size: page_size as u32,
+        root: 3,
+        sequence: 0,
+        freelist: 2,
+        high_water: 4,
+        txid: 0,
+    };
+    let mut out = meta.page(0);
+    out.extend(Meta { txid: 1, ..meta }.page(1));
+    Header { id: 2, flags: FREELIST, count: 0, overflow: 0 }.write(&mut out);
+    out.resize(3 * page_size, 0);
+    encode(Kind::Leaf, 3, 0, &[], &mut out);
+    out.resize(4 * page_size, 0);
+    out
+}
+
+const _: () = {
+    const fn sendable<T: Send + Sync>() {}
+    sendable::<Reader>();
+    sendable::<Bolt>();
+    sendable::<Page>();
+};

@@ -16,6 +16,16 @@ pub enum Error {
         /// What the disk said.
         source: io::Error,
     },
+    /// No room for a commit. Nothing of it is in the file; it may be tried again.
+    #[error("{}: no room for {bytes} bytes: {source}", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// Length that the file was to have.
+        bytes: u64,
+        /// What the disk said.
+        source: io::Error,
+    },
     /// Bytes on disk are not what the format demands. Nothing of the page is served.
     #[error("{}: page {page} at offset {offset}: {expected}", path.display())]
     Damaged {

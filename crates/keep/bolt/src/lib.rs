@@ -22,7 +22,15 @@ mod check;
 mod cursor;
 mod defrag;
 mod error;
+mod free;
+mod meta;
+mod output;
+mod page;
+mod pager;
 mod reader;
+mod split;
+mod tx;
+mod walk;
 
 pub use batch::WriteBatch;
 pub use bolt::{Bolt, CommitStats, Options};

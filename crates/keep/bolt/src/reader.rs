@@ -1,120 +1,233 @@
 //! Snapshots and what can be asked of them.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use mainstay_env::Disk;
+use mainstay_env::{Disk, OpenMode};
 
 use crate::Cursor;
 use crate::error::{Error, Result};
+use crate::meta::{self, Meta};
+use crate::page::{BucketHeader, DEPTH_MAX, FLAG_BUCKET, Kind, Page};
+use crate::pager::Pager;
+
+/// What the clones of a [`Reader`] share; dropping it ends the pin.
+struct Snapshot {
+    pager: Arc<Pager>,
+    meta: Meta,
+    /// Pages reached, metas included.
+    pages_used: u64,
+    /// The root page of the bucket of buckets: every call starts there.
+    root: OnceLock<Page>,
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let mut readers = self.pager.readers.lock();
+        if let Some(count) = readers.get_mut(&self.meta.txid) {
+            *count -= 1;
+            if *count == 0 {
+                readers.remove(&self.meta.txid);
+            }
+        }
+    }
+}
 
 /// An immutable snapshot of the file. Clones are cheap and share the pin; dropping the last one
 /// lets the pages that only it can reach be written again.
 #[derive(Clone)]
-pub struct Reader {
-    _private: (),
-}
+pub struct Reader(Arc<Snapshot>);
 
 impl Reader {
-    pub(crate) fn skeleton() -> Self {
-        Self { _private: () }
+    /// A snapshot of `meta`, registered before anything it reaches can be released.
+    pub(crate) fn new(pager: Arc<Pager>, meta: Meta, pages_used: u64) -> Self {
+        *pager.readers.lock().entry(meta.txid).or_insert(0) += 1;
+        Self(Arc::new(Snapshot { pager, meta, pages_used, root: OnceLock::new() }))
     }
 
     /// Opens a file for reading only, without a lock: for files that nobody writes (`etcdutl`).
-    /// Bytes behind the last page (the SHA-256 of a snapshot file) are ignored.
-    pub fn open(_disk: &dyn Disk, path: &Path) -> Result<Self> {
-        Err(Error::Stopped { path: path.to_owned() })
+    /// Bytes behind the last page (the SHA-256 of a snapshot file) are ignored, and the tree is
+    /// not walked, so [`Reader::in_use`] is the whole size.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let file = disk.open(path, OpenMode::Read).map_err(|source| Error::Disk {
+            path: path.to_owned(),
+            doing: "open".into(),
+            source,
+        })?;
+        let meta = meta::choose(&*file, path)?;
+        let pager = Pager::new(path.to_owned(), file, meta.page_size as usize);
+        Ok(Self::new(Arc::new(pager), meta, meta.high_water))
+    }
+
+    pub(crate) fn pager(&self) -> &Pager {
+        &self.0.pager
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.0.meta
+    }
+
+    pub(crate) fn pages_used(&self) -> u64 {
+        self.0.pages_used
     }
 
     /// The transaction whose result this is.
     #[must_use]
     pub fn txid(&self) -> u64 {
-        0
+        self.0.meta.txid
     }
 
     /// Bytes of a page.
     #[must_use]
     pub fn page_size(&self) -> usize {
-        4096
+        self.0.pager.page_size
     }
 
     /// High water mark times page size, in bytes: what etcd reports as the db's size.
     #[must_use]
     pub fn size(&self) -> u64 {
-        0
+        self.pager().offset(self.0.meta.high_water)
     }
 
     /// Bytes of the pages that this snapshot reaches, both metas included.
     #[must_use]
     pub fn in_use(&self) -> u64 {
-        0
+        self.pager().offset(self.0.pages_used)
     }
 
     /// Names of the top-level buckets in byte order.
     pub fn buckets(&self) -> Result<Vec<Bytes>> {
-        Ok(Vec::new())
+        self.top()?.buckets()
     }
 
     /// The top-level bucket of that name.
-    pub fn bucket(&self, _name: &[u8]) -> Result<Option<Bucket>> {
-        Ok(None)
+    pub fn bucket(&self, name: &[u8]) -> Result<Option<Bucket>> {
+        self.top()?.bucket(name)
     }
 
     /// The value of `key` in the top-level bucket `bucket`; `None` when either is missing.
-    pub fn get(&self, _bucket: &[u8], _key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(None)
+    pub fn get(&self, bucket: &[u8], key: &[u8]) -> Result<Option<Bytes>> {
+        match self.bucket(bucket)? {
+            Some(bucket) => bucket.get(key),
+            None => Ok(None),
+        }
     }
 
     /// A cursor over the top-level bucket `bucket`; over nothing when it is missing.
     pub fn cursor(&self, bucket: &[u8]) -> Result<Cursor> {
-        Err(Error::NoBucket { bucket: crate::error::text(bucket) })
+        Ok(match self.bucket(bucket)? {
+            Some(bucket) => bucket.cursor(),
+            None => Cursor::new(self.clone(), None),
+        })
     }
 
     /// The bytes that bbolt's `WriteTo` gives (disk.md 4.4). It pins the snapshot, nothing else.
     #[must_use]
     pub fn copy(&self) -> Copy {
-        Copy { reader: self.clone() }
+        let meta = *self.meta();
+        let before = Meta { txid: meta.txid.wrapping_sub(1), ..meta };
+        Copy { reader: self.clone(), metas: [meta.page(0), before.page(1)].concat() }
+    }
+
+    /// The bucket of buckets.
+    pub(crate) fn top(&self) -> Result<Bucket> {
+        let page = match self.0.root.get() {
+            Some(page) => page.clone(),
+            None => {
+                let page = self.pager().page(self.0.meta.root, self.0.meta.high_water)?;
+                self.0.root.get_or_init(|| page).clone()
+            }
+        };
+        Ok(Bucket { reader: self.clone(), root: page, sequence: self.0.meta.sequence })
     }
 }
 
 /// One bucket of a snapshot.
 #[derive(Clone)]
 pub struct Bucket {
-    _private: (),
+    reader: Reader,
+    root: Page,
+    sequence: u64,
 }
 
 impl Bucket {
     /// The bucket's sequence number (etcd leaves it 0).
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        0
+        self.sequence
     }
 
     /// The value of `key`; `None` when it is missing or names a nested bucket.
-    pub fn get(&self, _key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(None)
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(match self.find(key)? {
+            Some((0, value)) => Some(value),
+            _ => None,
+        })
     }
 
     /// A cursor over the bucket's rows.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        Cursor::skeleton()
+        Cursor::new(self.reader.clone(), Some(self.root.clone()))
     }
 
     /// The nested bucket of that name.
-    pub fn bucket(&self, _name: &[u8]) -> Result<Option<Bucket>> {
-        Ok(None)
+    pub fn bucket(&self, name: &[u8]) -> Result<Option<Bucket>> {
+        let Some((FLAG_BUCKET, value)) = self.find(name)? else { return Ok(None) };
+        let header = BucketHeader::read(&value);
+        let root = match header.root {
+            0 => Page::parse_inline(&value)
+                .map_err(|expected| self.reader.pager().damaged(self.root.id, expected))?,
+            id => self.reader.pager().page(id, self.reader.meta().high_water)?,
+        };
+        Ok(Some(Self { reader: self.reader.clone(), root, sequence: header.sequence }))
     }
 
     /// Names of the nested buckets in byte order.
     pub fn buckets(&self) -> Result<Vec<Bytes>> {
-        Ok(Vec::new())
+        let mut names = Vec::new();
+        let mut cursor = self.cursor();
+        let mut at = cursor.first_element()?;
+        while let Some((flags, name, _)) = at {
+            if flags == FLAG_BUCKET {
+                names.push(name);
+            }
+            at = cursor.next_element()?;
+        }
+        Ok(names)
     }
+
+    /// Flags and value of an element.
+    fn find(&self, key: &[u8]) -> Result<Option<(u32, Bytes)>> {
+        find(self.reader.pager(), self.reader.meta().high_water, &self.root, key)
+    }
+}
+
+/// Flags and value of the element `key` in the tree below `root`.
+pub(crate) fn find(
+    pager: &Pager,
+    high_water: u64,
+    root: &Page,
+    key: &[u8],
+) -> Result<Option<(u32, Bytes)>> {
+    let mut page = root.clone();
+    for _ in 0..DEPTH_MAX {
+        let view = page.view();
+        match view.kind {
+            Kind::Branch => page = pager.child(&page, view.child_for(key), high_water)?,
+            Kind::Leaf => {
+                return Ok(view.search(key).ok().map(|i| (view.flags(i), page.value(i))));
+            }
+        }
+    }
+    Err(pager.damaged(root.id, format!("a tree at most {DEPTH_MAX} pages deep")))
 }
 
 /// A snapshot's bytes as a file: see [`Reader::copy`].
 pub struct Copy {
     reader: Reader,
+    metas: Vec<u8>,
 }
 
 impl Copy {
@@ -130,8 +243,27 @@ impl Copy {
         self.len() == 0
     }
 
-    /// Fills `buf` from offset `at`; shorter only at the end. Returns the bytes filled.
-    pub fn read_at(&self, _at: u64, _buf: &mut [u8]) -> Result<usize> {
-        Ok(0)
+    /// Fills `buf` from offset `at`; shorter only at the end. Returns the bytes filled. Pages are
+    /// copied as they are, free ones too, and not checked.
+    pub fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<usize> {
+        let len = self.len();
+        let n = buf.len().min(usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX));
+        let buf = &mut buf[..n];
+        let metas = self.metas.len();
+        let head = match usize::try_from(at) {
+            Ok(at) if at < metas => n.min(metas - at),
+            _ => 0,
+        };
+        if head > 0 {
+            let at = at as usize;
+            buf[..head].copy_from_slice(&self.metas[at..at + head]);
+        }
+        let pager = self.reader.pager();
+        let from = at + head as u64;
+        pager
+            .file
+            .read_exact_at(from, &mut buf[head..])
+            .map_err(|e| pager.disk(format!("read of {} bytes at offset {from}", n - head), e))?;
+        Ok(n)
     }
 }
