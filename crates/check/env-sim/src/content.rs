@@ -1,6 +1,6 @@
 //! One file's bytes: what programs see, what the disk holds, and what lies between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub enum Unsynced {
     Lost,
     /// What was done first is there up to some point, where one write may be torn.
     Ordered,
-    /// Each write is kept, lost or torn on its own; lengths and names go in order.
+    /// Each block of 512 or 4096 bytes is there as it was at some moment of its
+    /// own, so each write is kept, lost or torn; lengths and names go in order.
     Scattered,
 }
 
@@ -120,6 +121,10 @@ impl Content {
             Unsynced::Lost => return disk,
             Unsynced::Ordered | Unsynced::Scattered => dice.below(all as u64 + 1) as usize,
         };
+        let mut fates = match way {
+            Unsynced::Scattered => Fates::scattered(all, dice),
+            _ => Fates::ordered(lengths, dice),
+        };
         for (position, change) in self.pending.iter().enumerate() {
             match change {
                 Change::Len(len) if position < lengths => disk.set_len(*len),
@@ -131,14 +136,8 @@ impl Content {
                         let end = at + bytes.len() as u64;
                         disk.set_len(disk.len().max(end));
                     }
-                    let kept = match way {
-                        Unsynced::Kept => Survival::Whole,
-                        Unsynced::Ordered if position < lengths => Survival::Whole,
-                        Unsynced::Ordered if position == lengths => Survival::any(dice),
-                        Unsynced::Ordered | Unsynced::Lost => Survival::Nothing,
-                        Unsynced::Scattered => Survival::any(dice),
-                    };
-                    kept.write(&mut disk, *at, bytes, dice);
+                    let room = disk.len().saturating_sub(*at).min(bytes.len() as u64) as usize;
+                    fates.write(position, &mut disk, *at, &bytes[..room], dice);
                 }
             }
         }
@@ -146,44 +145,66 @@ impl Content {
     }
 }
 
-/// What became of one write.
-enum Survival {
-    Whole,
-    Nothing,
-    /// The first bytes, as when the system copied while the power went.
-    FirstBytes,
-    /// The last bytes.
-    LastBytes,
-    /// Any of the sectors.
-    Sectors,
-    /// Any of the pages.
-    Pages,
+/// Which version of each block of a file is on the disk. A program's write is
+/// copied into the system's cache from front to back, and a block that is
+/// written out is a copy of the cache at some moment: so a block holds the
+/// writes up to some position and, of the next one, perhaps the first bytes.
+struct Fates {
+    /// Bytes of a block that is written as one.
+    block: u64,
+    /// Changes that could be on the disk.
+    all: usize,
+    /// Whether the blocks differ.
+    scattered: bool,
+    /// How many changes each block has, and whether the next one is there in part.
+    blocks: BTreeMap<u64, (usize, bool)>,
 }
 
-impl Survival {
-    fn any(dice: &mut SimDice) -> Survival {
-        match dice.below(8) {
-            0 | 1 => Survival::Whole,
-            2 | 3 => Survival::Nothing,
-            4 => Survival::FirstBytes,
-            5 => Survival::LastBytes,
-            6 => Survival::Sectors,
-            _ => Survival::Pages,
-        }
+impl Fates {
+    /// Every block on its own.
+    fn scattered(all: usize, dice: &mut SimDice) -> Fates {
+        let block = if dice.one_in(2) { SECTOR } else { PAGE };
+        Fates { block, all, scattered: true, blocks: BTreeMap::new() }
     }
 
-    /// Writes what survived, within the file's length.
-    fn write(self, disk: &mut Pages, at: u64, bytes: &[u8], dice: &mut SimDice) {
-        let room = disk.len().saturating_sub(at).min(bytes.len() as u64) as usize;
-        let bytes = &bytes[..room];
-        let mut keep = |range: Range<usize>| disk.write(at + range.start as u64, &bytes[range]);
-        match self {
-            Survival::Whole => keep(0..room),
-            Survival::Nothing => {}
-            Survival::FirstBytes => keep(0..dice.below(room as u64 + 1) as usize),
-            Survival::LastBytes => keep(dice.below(room as u64 + 1) as usize..room),
-            Survival::Sectors => blocks(at, room, SECTOR).filter(|_| dice.one_in(2)).for_each(keep),
-            Survival::Pages => blocks(at, room, PAGE).filter(|_| dice.one_in(2)).for_each(keep),
+    /// All changes before `all`, and the blocks of that one on their own.
+    fn ordered(all: usize, dice: &mut SimDice) -> Fates {
+        Fates { scattered: false, ..Fates::scattered(all, dice) }
+    }
+
+    fn of(&mut self, block: u64, dice: &mut SimDice) -> (usize, bool) {
+        let (all, scattered) = (self.all, self.scattered);
+        *self.blocks.entry(block).or_insert_with(|| {
+            let versions = all as u64 + 1;
+            match dice.below(4) {
+                0 if scattered => (0, false),
+                0 | 1 => (all, false),
+                2 if scattered => (dice.below(versions) as usize, true),
+                2 => (all, true),
+                _ if scattered => (dice.below(versions) as usize, false),
+                _ => (all + 1, false),
+            }
+        })
+    }
+
+    /// Writes what survived of the change at `position`.
+    fn write(
+        &mut self,
+        position: usize,
+        disk: &mut Pages,
+        at: u64,
+        bytes: &[u8],
+        dice: &mut SimDice,
+    ) {
+        for range in blocks(at, bytes.len(), self.block) {
+            let start = at + range.start as u64;
+            let (changes, torn) = self.of(start / self.block, dice);
+            let piece = &bytes[range];
+            if position < changes {
+                disk.write(start, piece);
+            } else if position == changes && torn {
+                disk.write(start, &piece[..dice.below(piece.len() as u64 + 1) as usize]);
+            }
         }
     }
 }
