@@ -56,7 +56,7 @@ fn generate(out: &Path, stubs: bool) -> Result<(), String> {
     let sources = if stubs { SERVICES } else { FILES };
     let files = protox::compile(sources, [PROTO_DIR]).map_err(|e| format!("{e:?}"))?;
     let mut config = prost_build::Config::new();
-    config.out_dir(out).bytes(["."]);
+    config.out_dir(out).bytes(["."]).btree_map(["."]);
     if !stubs {
         // Comments of the .proto files would otherwise become doc tests.
         config.disable_comments(["."]);

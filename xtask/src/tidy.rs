@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn functions_are_measured() {
-        let text = "fn a() {\n    x();\n}\n\nimpl T {\n    pub fn b(&self) -> u8 {\n        1\n    }\n}\n";
+        let text =
+            "fn a() {\n    x();\n}\n\nimpl T {\n    pub fn b(&self) -> u8 {\n        1\n    }\n}\n";
         assert_eq!(functions(text), vec![("a".into(), 3), ("b".into(), 3)]);
     }
 

@@ -78,7 +78,15 @@ pub fn our(name: &str) -> PathBuf {
         let me = std::env::current_exe().expect("a running test has a path");
         let folder = me.ancestors().nth(2).expect("target/PROFILE").to_owned();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "-p", "mainstay-etcd", "-p", "mainstay-etcdctl"]);
+        build.args([
+            "build",
+            "--quiet",
+            "--locked",
+            "-p",
+            "mainstay-etcd",
+            "-p",
+            "mainstay-etcdctl",
+        ]);
         if folder.ends_with("release") {
             build.arg("--release");
         }

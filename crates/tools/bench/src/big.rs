@@ -112,7 +112,11 @@ async fn reads(plan: &Big, server: &Server, figures: &mut Figures) -> Result<(),
         (Kind::Count, "44 count, CPU us", "45 count, p99 ms"),
         (Kind::Range, "46 range of one key c64, CPU us", "47 range of one key c64, p99 ms"),
         (Kind::Put, "48 put c64, CPU us", "49 put c64, p99 ms"),
-        (Kind::PagePinned(500), "42 pinned page of 500 after writes, CPU us", "43 pinned page, p99 ms"),
+        (
+            Kind::PagePinned(500),
+            "42 pinned page of 500 after writes, CPU us",
+            "43 pinned page, p99 ms",
+        ),
     ] {
         let clients = if matches!(kind, Kind::Range | Kind::Put) { 64 } else { 4 };
         let load = Plan {
@@ -124,8 +128,7 @@ async fn reads(plan: &Big, server: &Server, figures: &mut Figures) -> Result<(),
             warm_up: Duration::from_secs(1),
             time: plan.time,
         };
-        let shown =
-            run(&server.endpoint, server.pid(), &load).await.map_err(|e| e.to_string())?;
+        let shown = run(&server.endpoint, server.pid(), &load).await.map_err(|e| e.to_string())?;
         if shown.errors > 0 {
             return Err(format!("{}: {}", kind.name(), shown.last_error));
         }

@@ -75,8 +75,13 @@ async fn one_turn(
     };
     let (server, _) = Server::start(&recipe).await?;
     let space = Space { keys: plan.keys, value_bytes: plan.value_bytes };
-    let filling =
-        Fill { keys: plan.keys, value_bytes: plan.value_bytes, batch: 100, clients: 8, connections: 4 };
+    let filling = Fill {
+        keys: plan.keys,
+        value_bytes: plan.value_bytes,
+        batch: 100,
+        clients: 8,
+        connections: 4,
+    };
     fill(&server.endpoint, filling).await.map_err(|e| format!("{name}: filling: {e}"))?;
     PINNED_REVISION.store((plan.keys / 100) as i64, std::sync::atomic::Ordering::Relaxed);
     for kind in &plan.loads {

@@ -127,7 +127,8 @@ impl Client {
 
     async fn put(&mut self) -> Result<(), WireError> {
         let n = self.dice.below(self.space.keys);
-        let request = pb::PutRequest { key: key(n), value: self.fresh_value(), ..Default::default() };
+        let request =
+            pb::PutRequest { key: key(n), value: self.fresh_value(), ..Default::default() };
         self.connection.unary_bytes(PUT, frame(&request)).await.map(drop)
     }
 

@@ -94,8 +94,10 @@ async fn run_one(options: &Options) -> Result<(), String> {
     let target = options.text("target").ok_or("--target HOST:PORT is missing")?;
     let endpoint = wire::Endpoint { address: target.to_owned(), tls: None };
     let clients = options.number("clients", 64)?;
-    let space =
-        Space { keys: options.number("keys", 100_000)?, value_bytes: options.number("value", 256)? };
+    let space = Space {
+        keys: options.number("keys", 100_000)?,
+        value_bytes: options.number("value", 256)?,
+    };
     if options.has("fill") {
         let plan = fill::Fill {
             keys: space.keys,
@@ -111,7 +113,10 @@ async fn run_one(options: &Options) -> Result<(), String> {
         space,
         clients,
         connections: compare::connections_for(clients),
-        rate: options.text("rate").map(|r| r.parse().map_err(|e| format!("--rate: {e}"))).transpose()?,
+        rate: options
+            .text("rate")
+            .map(|r| r.parse().map_err(|e| format!("--rate: {e}")))
+            .transpose()?,
         warm_up: Duration::from_secs(1),
         time: Duration::from_secs(options.number("seconds", 5)?),
     };
@@ -177,8 +182,6 @@ impl Options {
 
     fn list(&self, name: &str, otherwise: &str) -> Result<Vec<usize>, String> {
         let text = self.text(name).unwrap_or(otherwise);
-        text.split(',')
-            .map(|n| n.parse().map_err(|e| format!("--{name}: {n:?}: {e}")))
-            .collect()
+        text.split(',').map(|n| n.parse().map_err(|e| format!("--{name}: {n:?}: {e}"))).collect()
     }
 }

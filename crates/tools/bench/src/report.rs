@@ -19,7 +19,9 @@ pub(crate) fn say(line: &str) {
 
 /// The table of ratios: below 1 means ours needs less.
 pub(crate) fn print_ratios(lines: &[Line]) {
-    say("| load | CPU us/request ours / theirs | ratio | p50 ms | ratio | p99 ms | ratio | req/s | errors |");
+    say(
+        "| load | CPU us/request ours / theirs | ratio | p50 ms | ratio | p99 ms | ratio | req/s | errors |",
+    );
     say("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for line in lines {
         let (a, b) = (&line.ours, &line.theirs);

@@ -90,7 +90,8 @@ impl Server {
         let client = format!("{scheme}://127.0.0.1:{}", recipe.port);
         let peer = format!("http://127.0.0.1:{}", recipe.port + 1);
         let log_path = recipe.data_dir.with_extension("log");
-        let log = fs::File::create(&log_path).map_err(|e| format!("{}: {e}", log_path.display()))?;
+        let log =
+            fs::File::create(&log_path).map_err(|e| format!("{}: {e}", log_path.display()))?;
         let mut command = Command::new(recipe.binary);
         command
             .arg(format!("--name={}", recipe.name))
@@ -107,8 +108,7 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(log);
         let begun = Instant::now();
-        let child =
-            command.spawn().map_err(|e| format!("{}: {e}", recipe.binary.display()))?;
+        let child = command.spawn().map_err(|e| format!("{}: {e}", recipe.binary.display()))?;
         let endpoint = Endpoint {
             address: format!("127.0.0.1:{}", recipe.port),
             tls: recipe.certificates.map(|c| Arc::clone(&c.client)),

@@ -179,8 +179,6 @@ fn check_status(headers: &http::HeaderMap) -> Result<(), WireError> {
     let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match text("grpc-status") {
         "" | "0" => Ok(()),
-        code => {
-            Err(WireError::Status { code: code.into(), message: text("grpc-message").into() })
-        }
+        code => Err(WireError::Status { code: code.into(), message: text("grpc-message").into() }),
     }
 }

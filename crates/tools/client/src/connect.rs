@@ -55,15 +55,14 @@ enum Place {
 
 pub(crate) async fn channel(endpoint: &str, options: &Options) -> Result<Channel, ConnectError> {
     let wants_tls = options.ca_file.is_some() || options.identity.is_some() || options.skip_verify;
-    let target = parse(endpoint, wants_tls)
-        .ok_or_else(|| ConnectError::Endpoint(endpoint.to_owned()))?;
+    let target =
+        parse(endpoint, wants_tls).ok_or_else(|| ConnectError::Endpoint(endpoint.to_owned()))?;
     let tls = if target.tls { Some(Arc::new(tls_config(options)?)) } else { None };
     let authority = match &target.place {
         Place::Tcp { host, port } => format!("http://{host}:{port}"),
         Place::Unix(_) => "http://localhost".to_owned(),
     };
-    let uri: Uri =
-        authority.parse().map_err(|_| ConnectError::Endpoint(endpoint.to_owned()))?;
+    let uri: Uri = authority.parse().map_err(|_| ConnectError::Endpoint(endpoint.to_owned()))?;
     let channel = Endpoint::from(uri)
         .connect_timeout(options.dial_timeout)
         .http2_keep_alive_interval(options.keepalive_time)
@@ -205,7 +204,9 @@ impl Connector {
                 socket.set_nodelay(true)?;
                 secure(socket, &bare, self.tls).await
             }
-            Place::Unix(path) => secure(UnixStream::connect(path).await?, "localhost", self.tls).await,
+            Place::Unix(path) => {
+                secure(UnixStream::connect(path).await?, "localhost", self.tls).await
+            }
         }
     }
 }

@@ -1,3 +1,102 @@
-//! See the crate's manifest.
+//! `etcdctl`: talk to etcd from the command line, as etcd's own does.
 
-fn main() {}
+mod cluster;
+mod duration;
+mod exit;
+mod flags;
+mod json;
+mod kv;
+mod lease;
+mod messages;
+mod quote;
+mod session;
+mod show;
+mod snapshot;
+mod table;
+mod txn;
+mod watch;
+
+use std::process::ExitCode;
+
+use exit::Failure;
+use flags::Line;
+use mainstay_types::SPOKEN_VERSION;
+use session::Session;
+use show::say;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.plain {
+                say(failure.message.trim_end());
+            } else if !failure.message.is_empty() {
+                eprintln!("Error: {}", failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<(), Failure> {
+    let line = Line::read(args)?;
+    if line.help {
+        say(flags::help(Some(line.command).filter(|c| c.name != "help")).trim_end());
+        return Ok(());
+    }
+    match line.command.name {
+        "help" => {
+            let words = line.args.join(" ");
+            let named = flags::COMMANDS.iter().find(|c| !words.is_empty() && c.name == words);
+            say(flags::help(named).trim_end());
+            return Ok(());
+        }
+        "options" => {
+            let mut out = String::from("The following options can be passed to any command:\n\n");
+            flags::flag_lines(flags::GLOBAL, &mut out);
+            say(out.trim_end());
+            return Ok(());
+        }
+        "version" => {
+            say(&format!("etcdctl version: {SPOKEN_VERSION}"));
+            say(&format!("API version: {}.{}", SPOKEN_VERSION.major, SPOKEN_VERSION.minor));
+            return Ok(());
+        }
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::error(e.to_string()))?;
+    let result = runtime.block_on(dispatch(line));
+    // A thread that waits for standard input must not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(line: Line) -> Result<(), Failure> {
+    let session = Session::new(line)?;
+    match session.line.command.name {
+        "get" => kv::get(&session).await,
+        "put" => kv::put(&session).await,
+        "del" => kv::del(&session).await,
+        "compaction" => kv::compaction(&session).await,
+        "txn" => txn::run(&session).await,
+        "watch" => watch::run(&session).await,
+        "lease grant" => lease::grant(&session).await,
+        "lease revoke" => lease::revoke(&session).await,
+        "lease timetolive" => lease::time_to_live(&session).await,
+        "lease list" => lease::list(&session).await,
+        "lease keep-alive" => lease::keep_alive(&session).await,
+        "member list" => cluster::member_list(&session).await,
+        "endpoint health" => cluster::health(&session).await,
+        "endpoint status" => cluster::status(&session).await,
+        "endpoint hashkv" => cluster::hash_kv(&session).await,
+        "alarm list" => cluster::alarm_list(&session).await,
+        "alarm disarm" => cluster::alarm_disarm(&session).await,
+        "defrag" => cluster::defrag(&session).await,
+        "snapshot save" => snapshot::save(&session).await,
+        other => Err(Failure::error(format!("{other} is not a command that runs"))),
+    }
+}

@@ -58,8 +58,8 @@ pub mod health_check_response {
 pub struct HealthListRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HealthListResponse {
-    #[prost(map = "string, message", tag = "1")]
-    pub statuses: ::std::collections::HashMap<
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub statuses: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         HealthCheckResponse,
     >,

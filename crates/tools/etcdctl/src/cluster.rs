@@ -1,0 +1,184 @@
+//! member list, endpoint health, status and hashkv, alarms, defrag.
+
+use std::time::Instant;
+
+use mainstay_client::Client;
+use mainstay_proto::etcdserverpb as pb;
+
+use crate::duration;
+use crate::exit::{BAD_FEATURE, Failure, status_text};
+use crate::session::Session;
+use crate::show::{Health, complain, say};
+
+pub(crate) async fn member_list(session: &Session) -> Result<(), Failure> {
+    let linearizable = match session.line.text("consistency") {
+        "l" => true,
+        "s" => false,
+        other => {
+            return Err(Failure::new(BAD_FEATURE, format!("unknown consistency flag {other:?}")));
+        }
+    };
+    let client = session.client().await?;
+    let request = pb::MemberListRequest { linearizable };
+    let answer = session.timed(client.cluster().member_list(request)).await?;
+    session.show.member_list(&answer.into_inner())
+}
+
+/// The endpoints given, or with `--cluster` those of all members.
+async fn endpoints(session: &Session) -> Result<Vec<String>, Failure> {
+    if !session.line.is("cluster") {
+        return Ok(session.endpoints());
+    }
+    let client = session.client().await?;
+    let request = pb::MemberListRequest { linearizable: false };
+    let members = session.timed(client.cluster().member_list(request)).await?.into_inner().members;
+    Ok(members.into_iter().flat_map(|m| m.client_ur_ls).collect())
+}
+
+pub(crate) async fn health(session: &Session) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for endpoint in endpoints(session).await? {
+        all.push(health_of(session, endpoint).await);
+    }
+    session.show.health(&all)?;
+    if all.iter().any(|h| h.error.is_some()) {
+        return Err(Failure::error("unhealthy cluster"));
+    }
+    Ok(())
+}
+
+async fn health_of(session: &Session, endpoint: String) -> Health {
+    let begun = Instant::now();
+    let error = match session.connect(&endpoint).await {
+        Err(_) => Some("context deadline exceeded".to_owned()),
+        Ok(client) => match session.timed(probe(&client)).await {
+            Ok(alarms) if alarms.is_empty() => None,
+            Ok(alarms) => Some(format!("Active Alarm(s): {alarms}")),
+            Err(failure) => Some(failure.message),
+        },
+    };
+    Health { endpoint, took: begun.elapsed(), error }
+}
+
+/// A linearizable read of a key, then the alarms by name.
+async fn probe(client: &Client) -> Result<String, tonic::Status> {
+    let request = pb::RangeRequest { key: "health".into(), ..Default::default() };
+    match client.kv().range(request).await {
+        // Who may not read has been answered all the same.
+        Err(status) if status.code() != tonic::Code::PermissionDenied => return Err(status),
+        _ => {}
+    }
+    let alarms = client.maintenance().alarm(pb::AlarmRequest::default()).await?.into_inner().alarms;
+    let name = |a: &pb::AlarmMember| match pb::AlarmType::try_from(a.alarm) {
+        Ok(pb::AlarmType::Nospace) => "NOSPACE ",
+        Ok(pb::AlarmType::Corrupt) => "CORRUPT ",
+        _ => "UNKNOWN ",
+    };
+    Ok(alarms.iter().map(name).collect())
+}
+
+pub(crate) async fn status(session: &Session) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    let mut failed = None;
+    for endpoint in endpoints(session).await? {
+        let result = match session.connect(&endpoint).await {
+            Err(_) => Err(Failure::error("context deadline exceeded")),
+            Ok(client) => session.timed(client.maintenance().status(pb::StatusRequest {})).await,
+        };
+        match result {
+            Ok(answer) => all.push((endpoint, answer.into_inner())),
+            Err(failure) => {
+                let why = &failure.message;
+                complain(&format!("Failed to get the status of endpoint {endpoint} ({why})"));
+                failed = Some(failure);
+            }
+        }
+    }
+    session.show.status(&all)?;
+    failed.map_or(Ok(()), |_| Err(Failure::error("")))
+}
+
+pub(crate) async fn hash_kv(session: &Session) -> Result<(), Failure> {
+    let revision = session.line.int("rev");
+    let mut all = Vec::new();
+    let mut failed = false;
+    for endpoint in endpoints(session).await? {
+        let result = match session.connect(&endpoint).await {
+            Err(_) => Err(Failure::error("context deadline exceeded")),
+            Ok(client) => {
+                session.timed(client.maintenance().hash_kv(pb::HashKvRequest { revision })).await
+            }
+        };
+        match result {
+            Ok(answer) => all.push((endpoint, answer.into_inner())),
+            Err(failure) => {
+                complain(&format!(
+                    "Failed to get the hash of endpoint {endpoint} ({})",
+                    failure.message
+                ));
+                failed = true;
+            }
+        }
+    }
+    session.show.hash_kv(&all)?;
+    if failed { Err(Failure::error("")) } else { Ok(()) }
+}
+
+pub(crate) async fn alarm_list(session: &Session) -> Result<(), Failure> {
+    let client = session.client().await?;
+    let answer = session.timed(client.maintenance().alarm(pb::AlarmRequest::default())).await?;
+    session.show.alarms(&answer.into_inner())
+}
+
+pub(crate) async fn alarm_disarm(session: &Session) -> Result<(), Failure> {
+    let client = session.client().await?;
+    let mut maintenance = client.maintenance();
+    let answer = session
+        .timed(async {
+            let raised = maintenance.alarm(pb::AlarmRequest::default()).await?.into_inner();
+            let mut disarmed = pb::AlarmResponse { header: raised.header, alarms: Vec::new() };
+            for alarm in raised.alarms {
+                let request = pb::AlarmRequest {
+                    action: pb::alarm_request::AlarmAction::Deactivate as i32,
+                    member_id: alarm.member_id,
+                    alarm: alarm.alarm,
+                };
+                let answer = maintenance.alarm(request).await?.into_inner();
+                disarmed.alarms.extend(answer.alarms);
+            }
+            Ok(disarmed)
+        })
+        .await?;
+    session.show.alarms(&answer)
+}
+
+pub(crate) async fn defrag(session: &Session) -> Result<(), Failure> {
+    let mut failed = false;
+    for endpoint in endpoints(session).await? {
+        let begun = Instant::now();
+        // A big file takes longer than a short command, unless its time was given.
+        let result = match session.connect(&endpoint).await {
+            Err(_) => Err("context deadline exceeded".to_owned()),
+            Ok(client) => {
+                let mut maintenance = client.maintenance();
+                let work = maintenance.defragment(pb::DefragmentRequest {});
+                if session.line.given("command-timeout") {
+                    session.timed(work).await.map(drop).map_err(|f| f.message)
+                } else {
+                    work.await.map(drop).map_err(|s| status_text(&s))
+                }
+            }
+        };
+        let took = duration::show(begun.elapsed());
+        match result {
+            Ok(()) => say(&format!("Finished defragmenting etcd member[{endpoint}]. took {took}")),
+            Err(why) => {
+                complain(&format!(
+                    "Failed to defragment etcd member[{endpoint}]. took {took}. ({why})"
+                ));
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(Failure::error("")) } else { Ok(()) }
+}

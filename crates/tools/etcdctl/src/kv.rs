@@ -1,0 +1,294 @@
+//! get, put, del, compaction.
+
+use std::io::Read as _;
+
+use bytes::Bytes;
+use mainstay_proto::etcdserverpb as pb;
+use pb::range_request::{SortOrder, SortTarget};
+
+use crate::exit::{BAD_FEATURE, Failure};
+use crate::flags::Line;
+use crate::session::Session;
+use crate::show::{Form, complain, say};
+
+pub(crate) async fn get(session: &Session) -> Result<(), Failure> {
+    let request = range_request(&session.line)?;
+    let line = &session.line;
+    if line.is("print-value-only") && session.show.form != Form::Simple {
+        return Err(Failure::bad_args("print-value-only is only for `--write-out=simple`"));
+    }
+    if line.is("count-only") && session.show.form != Form::Fields {
+        return Err(Failure::bad_args("--count-only is only for `--write-out=fields`"));
+    }
+    let client = session.client().await?;
+    let answer = if line.is("stream") {
+        stream(session, &client, request).await?
+    } else {
+        session.timed(client.kv().range(request)).await?.into_inner()
+    };
+    session.show.get(&answer)
+}
+
+async fn stream(
+    session: &Session,
+    client: &mainstay_client::Client,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, Failure> {
+    session
+        .timed(async {
+            let mut kv = client.kv();
+            let mut pieces = kv.range_stream(request).await?.into_inner();
+            let mut whole = pb::RangeResponse::default();
+            while let Some(piece) = pieces.message().await? {
+                let Some(piece) = piece.range_response else { continue };
+                whole.kvs.extend(piece.kvs);
+                whole.header = piece.header.or(whole.header);
+                whole.more |= piece.more;
+                whole.count = whole.count.max(piece.count);
+            }
+            Ok(whole)
+        })
+        .await
+}
+
+/// The request of a `get` line, also of one inside a transaction.
+pub(crate) fn range_request(line: &Line) -> Result<pb::RangeRequest, Failure> {
+    let (key, range_end) = key_range("get", line, line.args.get(1))?;
+    if line.is("keys-only") && line.is("count-only") {
+        return Err(Failure::bad_args(
+            "`--keys-only` and `--count-only` cannot be set at the same time, choose one",
+        ));
+    }
+    let serializable = match line.text("consistency") {
+        "l" => false,
+        "s" => true,
+        other => {
+            return Err(Failure::new(BAD_FEATURE, format!("unknown consistency flag {other:?}")));
+        }
+    };
+    let mut request = pb::RangeRequest {
+        key,
+        range_end,
+        limit: line.int("limit"),
+        revision: line.int("rev"),
+        serializable,
+        keys_only: line.is("keys-only"),
+        count_only: line.is("count-only"),
+        min_create_revision: line.int("min-create-rev"),
+        max_create_revision: line.int("max-create-rev"),
+        min_mod_revision: line.int("min-mod-rev"),
+        max_mod_revision: line.int("max-mod-rev"),
+        ..Default::default()
+    };
+    set_sort(line, &mut request)?;
+    let beyond = |min: i64, max: i64| max > 0 && min > max;
+    if beyond(request.min_create_revision, request.max_create_revision) {
+        return Err(Failure::new(
+            BAD_FEATURE,
+            "min-create-rev cannot be greater than max-create-rev",
+        ));
+    }
+    if beyond(request.min_mod_revision, request.max_mod_revision) {
+        return Err(Failure::new(BAD_FEATURE, "min-mod-rev cannot be greater than max-mod-rev"));
+    }
+    Ok(request)
+}
+
+fn set_sort(line: &Line, request: &mut pb::RangeRequest) -> Result<(), Failure> {
+    let order = match line.text("order").to_uppercase().as_str() {
+        "" => SortOrder::None,
+        "ASCEND" => SortOrder::Ascend,
+        "DESCEND" => SortOrder::Descend,
+        other => return Err(Failure::new(BAD_FEATURE, format!("bad sort order {other}"))),
+    };
+    let target = match line.text("sort-by").to_uppercase().as_str() {
+        "" | "KEY" => SortTarget::Key,
+        "CREATE" => SortTarget::Create,
+        "MODIFY" => SortTarget::Mod,
+        "VALUE" => SortTarget::Value,
+        "VERSION" => SortTarget::Version,
+        other => return Err(Failure::new(BAD_FEATURE, format!("bad sort target {other}"))),
+    };
+    // The client library asks for no sort when it would be the order of keys anyway.
+    let order = match (target, order) {
+        (SortTarget::Key, SortOrder::Ascend) => SortOrder::None,
+        (_, order) => order,
+    };
+    request.sort_order = order as i32;
+    request.sort_target = target as i32;
+    Ok(())
+}
+
+/// The key and range end that the arguments and `--prefix` or `--from-key` mean.
+pub(crate) fn key_range(
+    command: &str,
+    line: &Line,
+    end: Option<&String>,
+) -> Result<(Bytes, Bytes), Failure> {
+    let Some(key) = line.args.first().filter(|_| line.args.len() <= 2) else {
+        return Err(Failure::bad_args(format!(
+            "{command} command needs one argument as key and an optional argument as range_end"
+        )));
+    };
+    let (prefix, from_key) = (line.is("prefix"), line.is("from-key"));
+    if prefix && from_key {
+        return Err(Failure::bad_args(
+            "`--prefix` and `--from-key` cannot be set at the same time, choose one",
+        ));
+    }
+    if end.is_some() && (prefix || from_key) {
+        return Err(Failure::bad_args(format!(
+            "too many arguments, only accept one argument when `--{}` is set",
+            if prefix { "prefix" } else { "from-key" }
+        )));
+    }
+    let key_bytes = Bytes::copy_from_slice(key.as_bytes());
+    let zero = || Bytes::from_static(&[0]);
+    Ok(match (prefix, from_key) {
+        (true, _) if key.is_empty() => (zero(), zero()),
+        (true, _) => (key_bytes, prefix_end(key.as_bytes())),
+        (_, true) if key.is_empty() => (zero(), zero()),
+        (_, true) => (key_bytes, zero()),
+        _ => (key_bytes, end.map(|e| Bytes::copy_from_slice(e.as_bytes())).unwrap_or_default()),
+    })
+}
+
+/// The first key behind all keys with this prefix; a zero byte when there is none.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return Bytes::from(end);
+        }
+    }
+    Bytes::from_static(&[0])
+}
+
+pub(crate) async fn put(session: &Session) -> Result<(), Failure> {
+    let request = put_request(&session.line, &mut || {
+        let mut value = Vec::new();
+        std::io::stdin().read_to_end(&mut value).map_err(|e| Failure::error(e.to_string()))?;
+        Ok(value)
+    })?;
+    let client = session.client().await?;
+    let answer = session.timed(client.kv().put(request)).await?.into_inner();
+    session.show.put(&answer)
+}
+
+/// The request of a `put` line; `input` gives the value when it is not on the line.
+pub(crate) fn put_request(
+    line: &Line,
+    input: &mut dyn FnMut() -> Result<Vec<u8>, Failure>,
+) -> Result<pb::PutRequest, Failure> {
+    let mut words = line.args.iter().chain(line.after_dashes.iter().flatten());
+    let Some(key) = words.next() else {
+        return Err(Failure::bad_args(
+            "put command needs 1 argument and input from stdin or 2 arguments",
+        ));
+    };
+    let ignore_value = line.is("ignore-value");
+    let value = match (words.next(), ignore_value) {
+        (Some(_), true) => {
+            return Err(Failure::bad_args(
+                "put command needs only 1 argument when 'ignore-value' is set",
+            ));
+        }
+        (None, true) => Vec::new(),
+        (Some(value), false) => value.clone().into_bytes(),
+        (None, false) => input()?,
+    };
+    if words.next().is_some() {
+        return Err(Failure::bad_args(
+            "put command needs 1 argument and input from stdin or 2 arguments",
+        ));
+    }
+    Ok(pb::PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::from(value),
+        lease: lease_id(line.text("lease"))?,
+        prev_kv: line.is("prev-kv"),
+        ignore_value,
+        ignore_lease: line.is("ignore-lease"),
+    })
+}
+
+/// A lease id in hexadecimal.
+pub(crate) fn lease_id(text: &str) -> Result<i64, Failure> {
+    i64::from_str_radix(text, 16)
+        .map_err(|e| Failure::bad_args(format!("bad lease ID ({e}), expecting ID in Hex")))
+}
+
+pub(crate) async fn del(session: &Session) -> Result<(), Failure> {
+    let request = delete_request(&session.line)?;
+    if session.line.args.len() == 2 && !session.line.is("range") {
+        complain("Warning: a range of keys will be deleted; --range says that this is meant");
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    }
+    let client = session.client().await?;
+    let answer = session.timed(client.kv().delete_range(request)).await?.into_inner();
+    session.show.del(&answer)
+}
+
+/// The request of a `del` line.
+pub(crate) fn delete_request(line: &Line) -> Result<pb::DeleteRangeRequest, Failure> {
+    let (key, range_end) = key_range("del", line, line.args.get(1))?;
+    Ok(pb::DeleteRangeRequest { key, range_end, prev_kv: line.is("prev-kv") })
+}
+
+pub(crate) async fn compaction(session: &Session) -> Result<(), Failure> {
+    let [revision] = session.line.args.as_slice() else {
+        return Err(Failure::bad_args("compaction command needs 1 argument"));
+    };
+    let revision: i64 =
+        revision.parse().map_err(|e| Failure::error(format!("{revision:?}: {e}")))?;
+    let request = pb::CompactionRequest { revision, physical: session.line.is("physical") };
+    let client = session.client().await?;
+    let mut kv = client.kv();
+    let answer = if request.physical {
+        // Deleting may take longer than a short command.
+        kv.compact(request).await?
+    } else {
+        session.timed(kv.compact(request)).await?
+    };
+    if session.show.form == Form::Simple {
+        say(&format!("compacted revision {revision}"));
+        return Ok(());
+    }
+    session.show.compaction(revision, &answer.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        Line::read(&text.split(' ').map(str::to_owned).collect::<Vec<_>>()).expect("reads")
+    }
+
+    #[test]
+    fn ranges_are_read_as_etcdctl_reads_them() {
+        let end = |text: &str| range_request(&line(text)).expect("a range").range_end;
+        assert_eq!(end("get a").as_ref(), b"");
+        assert_eq!(end("get a c").as_ref(), b"c");
+        assert_eq!(end("get a --prefix").as_ref(), b"b");
+        assert_eq!(end("get a --from-key").as_ref(), b"\0");
+        assert_eq!(prefix_end(b"a\xff").as_ref(), b"b");
+        assert_eq!(prefix_end(b"\xff").as_ref(), b"\0");
+        assert!(range_request(&line("get a b --prefix")).is_err());
+        assert!(range_request(&line("get a --prefix --from-key")).is_err());
+        assert!(range_request(&line("get a --order sideways")).is_err());
+    }
+
+    #[test]
+    fn a_put_takes_its_value_from_the_line_or_from_input() {
+        let mut input = || Ok(b"from input".to_vec());
+        let value = |text: &str, input: &mut dyn FnMut() -> Result<Vec<u8>, Failure>| {
+            put_request(&line(text), input).map(|r| r.value)
+        };
+        assert_eq!(value("put a b", &mut input).expect("a put").as_ref(), b"b");
+        assert_eq!(value("put a", &mut input).expect("a put").as_ref(), b"from input");
+        assert_eq!(value("put a -- -b", &mut input).expect("a put").as_ref(), b"-b");
+        assert!(value("put a b --ignore-value", &mut input).is_err());
+    }
+}

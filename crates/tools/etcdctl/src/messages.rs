@@ -1,0 +1,197 @@
+//! etcd's messages as JSON, field by field as Go's structs have their tags.
+
+use mainstay_proto::etcdserverpb as pb;
+use mainstay_proto::mvccpb;
+
+use crate::json::{Json, Object};
+
+/// `"header":{…}`, also flattened by some commands.
+pub(crate) fn header(header: Option<&pb::ResponseHeader>) -> Json {
+    header_fields(Object::default(), header).end()
+}
+
+pub(crate) fn header_fields(object: Object, header: Option<&pb::ResponseHeader>) -> Object {
+    let Some(h) = header else { return object };
+    object
+        .opt_number("cluster_id", h.cluster_id)
+        .opt_number("member_id", h.member_id)
+        .opt_number("revision", h.revision)
+        .opt_number("raft_term", h.raft_term)
+}
+
+fn with_header(h: Option<&pb::ResponseHeader>) -> Object {
+    Object::default().opt("header", h.map(|h| header(Some(h))))
+}
+
+pub(crate) fn key_value(kv: &mvccpb::KeyValue) -> Json {
+    Object::default()
+        .opt_bytes("key", &kv.key)
+        .opt_number("create_revision", kv.create_revision)
+        .opt_number("mod_revision", kv.mod_revision)
+        .opt_number("version", kv.version)
+        .opt_bytes("value", &kv.value)
+        .opt_number("lease", kv.lease)
+        .end()
+}
+
+fn key_values(kvs: &[mvccpb::KeyValue]) -> Vec<Json> {
+    kvs.iter().map(key_value).collect()
+}
+
+pub(crate) fn put(r: &pb::PutResponse) -> Json {
+    with_header(r.header.as_ref()).opt("prev_kv", r.prev_kv.as_ref().map(key_value)).end()
+}
+
+pub(crate) fn range(r: &pb::RangeResponse) -> Json {
+    with_header(r.header.as_ref())
+        .opt_list("kvs", key_values(&r.kvs))
+        .opt_true("more", r.more)
+        .opt_number("count", r.count)
+        .end()
+}
+
+pub(crate) fn delete(r: &pb::DeleteRangeResponse) -> Json {
+    with_header(r.header.as_ref())
+        .opt_number("deleted", r.deleted)
+        .opt_list("prev_kvs", key_values(&r.prev_kvs))
+        .end()
+}
+
+pub(crate) fn txn(r: &pb::TxnResponse) -> Json {
+    use pb::response_op::Response as R;
+    let responses = r.responses.iter().map(|op| {
+        let inner = match &op.response {
+            Some(R::ResponseRange(r)) => Object::default().with("response_range", range(r)).end(),
+            Some(R::ResponsePut(r)) => Object::default().with("response_put", put(r)).end(),
+            Some(R::ResponseDeleteRange(r)) => {
+                Object::default().with("response_delete_range", delete(r)).end()
+            }
+            Some(R::ResponseTxn(r)) => Object::default().with("response_txn", txn(r)).end(),
+            None => Json::Null,
+        };
+        Object::default().with("Response", inner).end()
+    });
+    let responses = responses.collect();
+    with_header(r.header.as_ref())
+        .opt_true("succeeded", r.succeeded)
+        .opt_list("responses", responses)
+        .end()
+}
+
+pub(crate) fn watch(r: &pb::WatchResponse) -> Json {
+    let events = r.events.iter().map(|e| {
+        Object::default()
+            .opt_number("type", e.r#type)
+            .opt("kv", e.kv.as_ref().map(key_value))
+            .opt("prev_kv", e.prev_kv.as_ref().map(key_value))
+            .end()
+    });
+    let events: Vec<Json> = events.collect();
+    Object::default()
+        .with("Header", header(r.header.as_ref()))
+        .with("Events", if events.is_empty() { Json::Null } else { Json::List(events) })
+        .number("CompactRevision", r.compact_revision)
+        .with("Canceled", Json::Bool(r.canceled))
+        .with("Created", Json::Bool(r.created))
+        .text("CancelReason", &r.cancel_reason)
+        .end()
+}
+
+pub(crate) fn compaction(r: &pb::CompactionResponse) -> Json {
+    with_header(r.header.as_ref()).end()
+}
+
+pub(crate) fn grant(r: &pb::LeaseGrantResponse) -> Json {
+    header_fields(Object::default(), r.header.as_ref())
+        .number("ID", r.id)
+        .number("TTL", r.ttl)
+        .text("Error", &r.error)
+        .end()
+}
+
+pub(crate) fn revoke(r: &pb::LeaseRevokeResponse) -> Json {
+    with_header(r.header.as_ref()).end()
+}
+
+pub(crate) fn keep_alive(r: &pb::LeaseKeepAliveResponse) -> Json {
+    header_fields(Object::default(), r.header.as_ref())
+        .number("ID", r.id)
+        .number("TTL", r.ttl)
+        .end()
+}
+
+pub(crate) fn time_to_live(r: &pb::LeaseTimeToLiveResponse) -> Json {
+    let keys: Vec<Json> = r.keys.iter().map(|k| Json::bytes(k)).collect();
+    header_fields(Object::default(), r.header.as_ref())
+        .number("id", r.id)
+        .number("ttl", r.ttl)
+        .number("granted-ttl", r.granted_ttl)
+        .with("keys", if keys.is_empty() { Json::Null } else { Json::List(keys) })
+        .end()
+}
+
+pub(crate) fn leases(r: &pb::LeaseLeasesResponse) -> Json {
+    let leases = r.leases.iter().map(|l| Object::default().number("id", l.id).end()).collect();
+    header_fields(Object::default(), r.header.as_ref()).with("leases", Json::List(leases)).end()
+}
+
+pub(crate) fn member_list(r: &pb::MemberListResponse, hex: bool) -> Json {
+    let id = |object: Object, name, id: u64| {
+        if hex { object.text(name, &format!("{id:x}")) } else { object.opt_number(name, id) }
+    };
+    let members = r.members.iter().map(|m| {
+        let texts = |list: &[String]| list.iter().cloned().map(Json::Text).collect();
+        id(Object::default(), "ID", m.id)
+            .opt_text("name", &m.name)
+            .opt_list("peerURLs", texts(&m.peer_ur_ls))
+            .opt_list("clientURLs", texts(&m.client_ur_ls))
+            .opt_true("isLearner", m.is_learner)
+            .end()
+    });
+    let h = r.header.unwrap_or_default();
+    let shown = id(id(Object::default(), "cluster_id", h.cluster_id), "member_id", h.member_id)
+        .opt_number("revision", h.revision)
+        .opt_number("raft_term", h.raft_term);
+    Object::default()
+        .with("header", shown.end())
+        .opt_list("members", members.collect::<Vec<_>>())
+        .end()
+}
+
+pub(crate) fn status(endpoint: &str, r: &pb::StatusResponse) -> Json {
+    let downgrade = r.downgrade_info.as_ref().map(|d| {
+        Object::default()
+            .opt_true("enabled", d.enabled)
+            .opt_text("targetVersion", &d.target_version)
+            .end()
+    });
+    let status = with_header(r.header.as_ref())
+        .opt_text("version", &r.version)
+        .opt_number("dbSize", r.db_size)
+        .opt_number("leader", r.leader)
+        .opt_number("raftIndex", r.raft_index)
+        .opt_number("raftTerm", r.raft_term)
+        .opt_number("raftAppliedIndex", r.raft_applied_index)
+        .opt_list("errors", r.errors.iter().cloned().map(Json::Text).collect())
+        .opt_number("dbSizeInUse", r.db_size_in_use)
+        .opt_true("isLearner", r.is_learner)
+        .opt_text("storageVersion", &r.storage_version)
+        .opt_number("dbSizeQuota", r.db_size_quota)
+        .opt("downgradeInfo", downgrade);
+    Object::default().text("Endpoint", endpoint).with("Status", status.end()).end()
+}
+
+pub(crate) fn hash_kv(endpoint: &str, r: &pb::HashKvResponse) -> Json {
+    let hash = with_header(r.header.as_ref())
+        .opt_number("hash", r.hash)
+        .opt_number("compact_revision", r.compact_revision)
+        .opt_number("hash_revision", r.hash_revision);
+    Object::default().text("Endpoint", endpoint).with("HashKV", hash.end()).end()
+}
+
+pub(crate) fn alarms(r: &pb::AlarmResponse) -> Json {
+    let alarms = r.alarms.iter().map(|a| {
+        Object::default().opt_number("memberID", a.member_id).opt_number("alarm", a.alarm).end()
+    });
+    with_header(r.header.as_ref()).opt_list("alarms", alarms.collect::<Vec<_>>()).end()
+}
