@@ -27,8 +27,10 @@ pub struct Config {
     /// Ask before an election whether it could be won (raft thesis, 9.6).
     pub pre_vote: bool,
     /// A leader that is removed or made a learner steps down when that is applied.
+    /// Without it, it goes on leading, not counting itself, until it is stopped: etcd's
+    /// way, which gives the others time to learn of their new configuration.
     pub step_down_on_removal: bool,
-    /// Where the election timeouts are drawn from. Members should differ.
+    /// Where the election timeouts are drawn from, together with the id.
     pub seed: u64,
 }
 
@@ -47,8 +49,8 @@ impl Config {
             max_uncommitted_bytes: u64::MAX,
             check_quorum: true,
             pre_vote: true,
-            step_down_on_removal: true,
-            seed: id.0,
+            step_down_on_removal: false,
+            seed: 0,
         }
     }
 

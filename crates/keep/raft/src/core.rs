@@ -117,7 +117,8 @@ impl Raft {
         let members =
             Members::restore(window, &conf_state, log.last()).map_err(StartError::Conf)?;
         let mut raft = Raft {
-            dice: Dice::new(config.seed),
+            // Members with the same seed must not draw the same timeouts.
+            dice: Dice::new(config.seed ^ config.id.0.wrapping_mul(0xd6e8_feb8_6659_fd93)),
             term: hard_state.term,
             vote: hard_state.vote,
             leader: MemberId::NONE,
