@@ -28,7 +28,7 @@ use mainstay_watch::{
 
 use crate::stats::Stats;
 use outbox::{Outbox, OutboxEnd};
-pub use past::Past;
+pub(crate) use past::Past;
 
 /// What a client asks of its stream.
 #[derive(Clone, Debug)]
@@ -42,17 +42,17 @@ pub enum WatchCommand {
 }
 
 /// What the threads are started with.
-pub struct WatchDeps {
+pub(crate) struct WatchDeps {
     /// The store as published.
-    pub past: Arc<dyn Past>,
+    pub(crate) past: Arc<dyn Past>,
     /// For progress notifications.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Where streams, watchers and events are counted.
-    pub stats: Arc<Stats>,
+    pub(crate) stats: Arc<Stats>,
     /// `--watch-progress-notify-interval`.
-    pub progress_interval: Duration,
+    pub(crate) progress_interval: Duration,
     /// Decides the jitter of progress notifications.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 enum Input {
@@ -69,7 +69,7 @@ enum Input {
 
 /// The front of the watch thread; cheap to clone.
 #[derive(Clone)]
-pub struct WatchHandle {
+pub(crate) struct WatchHandle {
     front: Arc<Front>,
 }
 
@@ -96,7 +96,7 @@ struct Shared {
 ///
 /// # Errors
 /// The system refuses a thread.
-pub fn start(deps: WatchDeps) -> std::io::Result<(WatchHandle, Vec<JoinHandle<()>>)> {
+pub(crate) fn start(deps: WatchDeps) -> std::io::Result<(WatchHandle, Vec<JoinHandle<()>>)> {
     let (inputs, inputs_out) = unbounded();
     let (reads, reads_out) = unbounded::<HistoryRead>();
     let (results_in, results) = unbounded();
@@ -135,7 +135,7 @@ pub fn start(deps: WatchDeps) -> std::io::Result<(WatchHandle, Vec<JoinHandle<()
 impl WatchHandle {
     /// Offers the events of the next revision. Call it after the view that shows
     /// them is published, best before the write is answered. Never waits.
-    pub fn publish(&self, batch: Arc<EventBatch>) {
+    pub(crate) fn publish(&self, batch: Arc<EventBatch>) {
         let shared = &self.front.shared;
         if shared.streams.load(Ordering::SeqCst) == 0 {
             return self.skip_to(batch.revision);
@@ -149,7 +149,7 @@ impl WatchHandle {
 
     /// Revisions up to this one are in the published view but were not offered: a
     /// snapshot was installed. Watchers read them back.
-    pub fn skip_to(&self, revision: i64) {
+    pub(crate) fn skip_to(&self, revision: i64) {
         let shared = &self.front.shared;
         shared.lost.fetch_max(revision, Ordering::SeqCst);
         // Either a stream opened before this load is seen here, or the thread, which
@@ -160,12 +160,12 @@ impl WatchHandle {
     }
 
     /// Revisions below this one are gone from the published view.
-    pub fn compacted(&self, revision: i64) {
+    pub(crate) fn compacted(&self, revision: i64) {
         self.send(Input::Compacted(revision));
     }
 
     /// Opens a stream; dropping it closes it.
-    pub fn open_stream(&self) -> WatchStream {
+    pub(crate) fn open_stream(&self) -> WatchStream {
         let id = StreamId(self.front.next_stream.fetch_add(1, Ordering::Relaxed));
         self.front.shared.streams.fetch_add(1, Ordering::SeqCst);
         let outbox = Arc::new(Outbox::default());
@@ -175,7 +175,7 @@ impl WatchHandle {
     }
 
     /// Ends the threads and every stream.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.send(Input::Stop);
     }
 

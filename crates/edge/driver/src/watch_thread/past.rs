@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mainstay_watch::{HistoryError, HistoryRead, HistorySlice};
 
 /// Reads of the newest published view. Calls may block as long as the disk does.
-pub trait Past: Send + Sync + 'static {
+pub(crate) trait Past: Send + Sync + 'static {
     /// The view's revision.
     fn revision(&self) -> i64;
 
