@@ -47,7 +47,8 @@ pub struct CommitStats {
     pub bytes_written: u64,
 }
 
-/// An open bolt file: its one writer and the source of its readers.
+/// An open bolt file: its one writer and the source of its readers. The file stays open, and
+/// locked, until the `Bolt` and the last of its readers are dropped.
 pub struct Bolt {
     pager: Arc<Pager>,
     free: FreeList,
@@ -279,9 +280,8 @@ fn create(disk: &dyn Disk, path: &Path, options: Options) -> Result<Box<dyn File
     let file = made.map_err(fail)?;
     lock(&*file, path)?;
     disk.rename(&temporary, path).map_err(fail)?;
-    if let Some(parent) = path.parent() {
-        disk.sync_dir(parent).map_err(fail)?;
-    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    disk.sync_dir(parent.unwrap_or(Path::new("."))).map_err(fail)?;
     Ok(file)
 }
 

@@ -1,0 +1,116 @@
+//! Go's bbolt opens, checks and changes our files, and we open its. Needs `go`
+//! and the module `go.etcd.io/bbolt`; says loudly when they are missing.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mainstay_bolt::{Bolt, Reader};
+use mainstay_env_sim::SimDisk;
+
+use crate::support::{Generator, PATH, State, open, options, read_all};
+
+/// The Go program, built once, in a directory of its own.
+struct Go {
+    dir: PathBuf,
+}
+
+impl Go {
+    fn build() -> Option<Self> {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("gobolt");
+        std::fs::create_dir_all(&dir).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gobolt");
+        let built = Command::new("go")
+            .args(["build", "-buildvcs=false", "-o"])
+            .arg(dir.join("gobolt"))
+            .arg(".")
+            .current_dir(source)
+            .output();
+        let reason = match built {
+            Ok(output) if output.status.success() => return Some(Self { dir }),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => format!("no go here: {error}"),
+        };
+        // Straight to the handle: what a passing test prints with a macro is swallowed.
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "\nSKIPPED, NOTHING CHECKED AGAINST GO'S BBOLT: {reason}").unwrap();
+        None
+    }
+
+    /// Runs a command on a file with these bytes; what it printed and the file afterwards.
+    fn run(&self, name: &str, bytes: &[u8], command: &str, args: &[&str]) -> (String, Vec<u8>) {
+        let path = self.dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let output = Command::new(self.dir.join("gobolt"))
+            .env("BBOLT_VERIFY", "all")
+            .arg(command)
+            .arg(&path)
+            .args(args)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "gobolt {command} {}: {errors}", path.display());
+        (String::from_utf8(output.stdout).unwrap(), std::fs::read(&path).unwrap())
+    }
+}
+
+/// What `gobolt check` prints.
+fn listing(state: &State) -> String {
+    let mut out = String::new();
+    for (name, rows) in state {
+        writeln!(out, "{}", hex(name)).unwrap();
+        for (key, value) in rows {
+            writeln!(out, "{} {} {:016x}", hex(name), hex(key), fnv1a(value)).unwrap();
+        }
+    }
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        write!(out, "{byte:02x}").unwrap();
+        out
+    })
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[test]
+fn files_go_back_and_forth() {
+    let Some(go) = Go::build() else { return };
+    for seed in 0..6 {
+        let disk = SimDisk::new(seed);
+        let mut generator = Generator::new(seed);
+        let mut state = State::new();
+        for round in 0..4 {
+            let mut bolt = open(&disk, 4096);
+            for _ in 0..12 {
+                bolt.commit(generator.batch(&mut state)).unwrap();
+            }
+            drop(bolt);
+            let name = format!("db-{seed}");
+            let ours = disk.contents(PATH).unwrap();
+            let (printed, _) = go.run(&name, &ours, "check", &[]);
+            assert!(printed == listing(&state), "seed {seed}, round {round}");
+            let round = format!("{round}");
+            let (_, mut theirs) = go.run(&name, &ours, "change", &[&round, "20"]);
+            if seed % 2 == 0 {
+                (_, theirs) = go.run(&name, &theirs, "freelist", &[]);
+                disk.install("/stored", &theirs);
+                let reader = Reader::open(&disk, "/stored".as_ref()).unwrap();
+                assert_eq!(reader.check().unwrap(), [], "against the stored free list");
+            }
+            let (printed, theirs) = go.run(&name, &theirs, "check", &[]);
+            disk.install(PATH, &theirs);
+            let bolt = Bolt::open(&disk, PATH.as_ref(), options(4096)).unwrap();
+            assert_eq!(bolt.check().unwrap(), []);
+            state = read_all(&bolt.reader());
+            assert!(printed == listing(&state), "seed {seed}, round {round}");
+        }
+    }
+}
