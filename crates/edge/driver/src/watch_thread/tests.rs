@@ -189,6 +189,24 @@ fn what_was_written_without_streams_is_read_back() {
 }
 
 #[test]
+fn what_readers_have_seen_is_past_and_what_was_skipped_is_read() {
+    let (store, _, handle, _) = begin();
+    let mut stream = handle.open_stream();
+    let shown = store.write();
+    stream.send(create("k", "l", 0));
+    let created = next(&mut stream).unwrap();
+    assert_eq!((created.revision, created.body), (2, Body::Created));
+    handle.publish(shown);
+    handle.publish(store.write());
+    assert_eq!(revisions(&mut stream, 3), [3], "2 was there before the watcher");
+    for _ in 4..=9 {
+        store.write();
+    }
+    handle.skip_to(9);
+    assert_eq!(revisions(&mut stream, 9), (4..=9).collect::<Vec<_>>());
+}
+
+#[test]
 fn readers_of_any_pace_beside_a_writer() {
     const LAST: i64 = 20_001;
     let (store, _, handle, _) = begin();
