@@ -5,6 +5,8 @@
 //! see exactly the events of its range from its start revision on, in order,
 //! once, whole revisions only; and no progress notification may lie.
 
+#![expect(clippy::unwrap_used, reason = "a test: a panic is its finding")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
