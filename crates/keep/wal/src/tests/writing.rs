@@ -1,0 +1,188 @@
+//! What is written is read, in etcd's bytes.
+
+use mainstay_env_sim::{FailingCall, SimDisk, StepKind};
+use mainstay_raft::{Entry, EntryKind, HardState};
+use mainstay_types::{Index, Term};
+
+use super::support::{
+    METADATA, create, dir, entry, last_segment, mark, open, small_segments, state,
+};
+use crate::{SnapshotMark, Wal, WalError, WalOptions, exists, read, valid_snapshots};
+
+const ZERO: SnapshotMark = SnapshotMark { index: Index(0), term: Term(0), conf_state: None };
+
+#[test]
+fn a_new_log_has_etcds_bytes() {
+    let disk = SimDisk::new(1);
+    assert!(!exists(&disk, dir()).unwrap());
+    let mut wal = create(&disk, WalOptions::default());
+    assert!(exists(&disk, dir()).unwrap());
+    wal.save(Some(&state(2, 1, 0)), &[entry(2, 1, "hi")], true).unwrap();
+    let path = last_segment(&disk);
+    assert_eq!(path, "/data/member/wal/0000000000000000-0000000000000000.wal");
+    let bytes = disk.contents(&path).unwrap();
+    assert_eq!(bytes.len(), 64_000_000);
+    // Crc 0: four bytes, four of padding.
+    assert_eq!(bytes[..16], [4, 0, 0, 0, 0, 0, 0, 0x84, 8, 4, 16, 0, 0, 0, 0, 0]);
+    // The entry: kind 0, term 2, index 1, data "hi".
+    let wanted = [0x1a, 10, 8, 0, 16, 2, 24, 1, 34, 2, b'h', b'i'];
+    assert!(bytes[..200].windows(wanted.len()).any(|window| window == wanted));
+    // The hard state writes a zero.
+    let wanted = [0x1a, 6, 8, 2, 16, 1, 24, 0];
+    assert!(bytes[..200].windows(wanted.len()).any(|window| window == wanted));
+}
+
+#[test]
+fn what_is_saved_is_read() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    let change = Entry { kind: EntryKind::ConfChange, ..entry(1, 2, "change") };
+    wal.save(Some(&state(1, 7, 0)), &[entry(1, 1, ""), change.clone()], true).unwrap();
+    wal.save(Some(&state(1, 7, 2)), &[entry(1, 3, "old"), entry(1, 4, "old")], true).unwrap();
+    wal.save(Some(&state(2, 8, 2)), &[entry(2, 3, "new")], true).unwrap();
+    wal.save(Some(&state(2, 8, 3)), &[], false).unwrap();
+    assert_eq!((wal.last_index(), wal.hard_state()), (Index(3), state(2, 8, 3)));
+    let replay = read(&disk, dir(), &ZERO).unwrap();
+    assert_eq!(replay.metadata, METADATA);
+    assert_eq!(replay.entries, [entry(1, 1, ""), change, entry(2, 3, "new")]);
+    assert_eq!(replay.hard_state, state(2, 8, 2), "a commit index alone is written later");
+    assert_eq!((replay.torn_tail, replay.mended), (None, 0));
+    wal.close().unwrap();
+    let (wal, replay) = open(&disk, &ZERO, WalOptions::default()).unwrap();
+    assert_eq!(replay.hard_state, state(2, 8, 3));
+    assert_eq!(wal.last_index(), Index(3));
+}
+
+#[test]
+fn one_save_is_one_write_and_one_sync() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    let steps = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = std::sync::Arc::clone(&steps);
+    disk.observe(move |_, step| log.lock().unwrap().push(step.kind));
+    let entries: Vec<Entry> = (1..=100).map(|index| entry(1, index, "data")).collect();
+    wal.save(Some(&state(1, 1, 0)), &entries, true).unwrap();
+    wal.save(Some(&state(1, 1, 100)), &[], false).unwrap();
+    assert_eq!(*steps.lock().unwrap(), [StepKind::Write, StepKind::Sync]);
+    wal.save(Some(&state(1, 2, 100)), &[], false).unwrap();
+    assert_eq!(steps.lock().unwrap().len(), 4, "a vote is synced whatever the caller says");
+}
+
+#[test]
+fn segments_are_cut_released_and_purged() {
+    let disk = SimDisk::new(1);
+    let options = small_segments(1000);
+    let mut wal = create(&disk, options);
+    let mut index = 0;
+    for term in 1..=20 {
+        if term % 3 == 0 {
+            wal.prepare_next().unwrap();
+            wal.prepare_next().unwrap();
+        }
+        for _ in 0..5 {
+            index += 1;
+            wal.save(Some(&state(term, 1, index - 1)), &[entry(term, index, vec![7; 50])], true)
+                .unwrap();
+        }
+        wal.save(Some(&state(term, 1, index)), &[], false).unwrap();
+        wal.save_snapshot(&mark(term, index)).unwrap();
+    }
+    let names = super::super::name::segments(&disk, dir()).unwrap();
+    assert!(names.len() > 5);
+    let marks = valid_snapshots(&disk, dir()).unwrap();
+    assert_eq!(marks.len(), 21);
+    assert_eq!((marks[0].clone(), marks[20].clone()), (ZERO, mark(20, 100)));
+    for term in [0, 1, 13, 20] {
+        let from = if term == 0 { ZERO } else { mark(term, term * 5) };
+        let replay = read(&disk, dir(), &from).unwrap();
+        assert_eq!(replay.entries.len() as u64, 100 - term * 5);
+        assert_eq!(replay.hard_state, state(20, 1, 100));
+    }
+    assert_eq!(wal.purge(2).unwrap(), 0, "all are locked");
+    assert!(matches!(open(&disk, &ZERO, options), Err(WalError::Locked { .. })));
+    wal.release_to(Index(50)).unwrap();
+    assert!(wal.purge(2).unwrap() > 0);
+    let left = super::super::name::segments(&disk, dir()).unwrap();
+    assert!(left[0].first < Index(50) && left[1].first >= Index(50));
+    assert_eq!(read(&disk, dir(), &mark(10, 50)).unwrap().entries.len(), 50);
+    assert!(matches!(read(&disk, dir(), &ZERO), Err(WalError::Missing { .. })));
+    assert_eq!(valid_snapshots(&disk, dir()).unwrap().last(), Some(&mark(20, 100)));
+    wal.close().unwrap();
+    let (mut wal, _) = open(&disk, &mark(20, 100), options).unwrap();
+    wal.save(Some(&state(21, 1, 100)), &[entry(21, 101, "more")], true).unwrap();
+    assert_eq!(read(&disk, dir(), &mark(20, 100)).unwrap().entries, [entry(21, 101, "more")]);
+}
+
+#[test]
+fn wrong_snapshots_and_missing_segments_are_named() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, small_segments(500));
+    for index in 1..=50 {
+        wal.save(Some(&state(1, 1, index)), &[entry(1, index, vec![1; 30])], true).unwrap();
+    }
+    wal.save_snapshot(&mark(1, 30)).unwrap();
+    drop(wal);
+    let unknown = read(&disk, dir(), &mark(1, 31)).unwrap_err();
+    assert!(matches!(unknown, WalError::SnapshotMissing { .. }), "{unknown}");
+    let other = read(&disk, dir(), &mark(2, 30)).unwrap_err();
+    assert!(other.is_corrupt(), "{other}");
+    assert!(matches!(
+        Wal::create(super::support::shared(&disk), dir(), METADATA),
+        Err(WalError::Exists { .. })
+    ));
+    let names = super::super::name::segments(&disk, dir()).unwrap();
+    mainstay_env::Disk::remove_file(&disk, &dir().join(names[2].to_string())).unwrap();
+    let missing = read(&disk, dir(), &ZERO).unwrap_err();
+    assert!(matches!(missing, WalError::Missing { .. }), "{missing}");
+    assert!(missing.to_string().contains(&names[1].to_string()), "{missing}");
+    assert!(valid_snapshots(&disk, dir()).is_err());
+}
+
+#[test]
+fn nothing_is_written_after_a_failure() {
+    for call in [FailingCall::Write, FailingCall::Sync] {
+        let disk = SimDisk::new(1);
+        let mut wal = create(&disk, WalOptions::default());
+        wal.save(Some(&state(1, 1, 0)), &[entry(1, 1, "a")], true).unwrap();
+        disk.fail(call, 1);
+        let error = wal.save(None, &[entry(1, 2, "b")], true).unwrap_err();
+        assert!(matches!(error, WalError::Disk { .. }), "{error}");
+        let error = wal.save(None, &[entry(1, 3, "c")], true).unwrap_err();
+        assert!(matches!(error, WalError::Stopped), "{error}");
+        wal.close().unwrap();
+        let entries = open(&disk, &ZERO, WalOptions::default()).unwrap().1.entries;
+        assert!(entries.len() <= 2 && entries[0] == entry(1, 1, "a"));
+    }
+}
+
+#[test]
+fn what_could_not_be_read_back_is_not_written() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    let steps = disk.steps();
+    let nameless = Entry { kind: EntryKind::ConfChange, ..entry(1, 1, "") };
+    for bad in [nameless, entry(0, 1, "a"), entry(1, 0, "a")] {
+        assert!(matches!(wal.save(None, &[bad], true), Err(WalError::Invalid(_))));
+    }
+    let bare = SnapshotMark { conf_state: None, ..mark(1, 1) };
+    assert!(matches!(wal.save_snapshot(&bare), Err(WalError::Invalid(_))));
+    assert!(matches!(wal.save(Some(&state(0, 1, 1)), &[], true), Err(WalError::Invalid(_))));
+    wal.save(Some(&HardState::default()), &[], true).unwrap();
+    assert_eq!(disk.steps(), steps);
+}
+
+#[test]
+fn a_full_disk_does_not_stop_a_segment_from_growing() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, small_segments(1000));
+    disk.set_capacity(Some(1500));
+    for index in 1..=15 {
+        wal.save(Some(&state(1, 1, 0)), &[entry(1, index, vec![1; 20])], true).unwrap();
+    }
+    assert_eq!(disk.paths().len(), 1, "{:?}", disk.paths());
+    disk.set_capacity(None);
+    wal.save(None, &[entry(1, 16, "x")], true).unwrap();
+    wal.save(None, &[entry(1, 17, "y")], true).unwrap();
+    assert_eq!(disk.paths().len(), 2, "{:?}", disk.paths());
+    assert_eq!(read(&disk, dir(), &ZERO).unwrap().entries.len(), 17);
+}

@@ -1,0 +1,481 @@
+//! Writing the log.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mainstay_env::{Disk, File, LockKind, OpenMode};
+use mainstay_raft::{Entry, EntryKind, HardState};
+use mainstay_types::Index;
+use mainstay_types::limits::WAL_SEGMENT_BYTES;
+
+use crate::error::{Doing, WalError};
+use crate::name::{self, SegmentName};
+use crate::record::{Encoder, Metadata, SnapshotMark};
+use crate::replay::{self, Opened, Replay};
+use crate::segment::{Segment, SegmentEnd};
+
+/// What an idle log keeps of its buffer, in bytes. A larger save gives its
+/// memory back.
+const BUFFER_KEEP_BYTES: usize = 1 << 20;
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug)]
+pub struct WalOptions {
+    /// A segment is cut when it has this many bytes; etcd's 64,000,000.
+    pub segment_bytes: u64,
+    /// Off only for etcd's `--unsafe-no-fsync`: a power cut then loses data.
+    pub sync: bool,
+}
+
+impl Default for WalOptions {
+    fn default() -> WalOptions {
+        WalOptions { segment_bytes: WAL_SEGMENT_BYTES, sync: true }
+    }
+}
+
+/// A log that is open for writing. It has one owner, the log thread.
+///
+/// After a failed write or sync it takes nothing more: nobody knows what is on
+/// the disk.
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: WalOptions,
+    metadata: Metadata,
+    /// The newest hard state that was given to us.
+    hard_state: HardState,
+    /// The newest hard state in the log; only the commit index may lag.
+    written_state: HardState,
+    last_index: Index,
+    /// Segments whose lock we hold, oldest first; the last is written to.
+    segments: VecDeque<Segment>,
+    /// Bytes of valid records in the last segment.
+    offset: u64,
+    encoder: Encoder,
+    prepared: Option<Prepared>,
+    /// How many temporary names were used; they alternate.
+    temporaries: u64,
+    failed: bool,
+}
+
+/// The next segment under its temporary name, filled with zeros.
+struct Prepared {
+    path: PathBuf,
+    file: Box<dyn File>,
+}
+
+impl Wal {
+    /// Makes a log with a first segment that says whose it is. It appears as a
+    /// whole: it is built in `DIR.tmp` and renamed.
+    ///
+    /// # Errors
+    /// When there is a log already, or the disk fails.
+    pub fn create(disk: Arc<dyn Disk>, dir: &Path, metadata: Metadata) -> Result<Wal, WalError> {
+        Wal::create_with(disk, dir, metadata, WalOptions::default())
+    }
+
+    /// [`Wal::create`] with other options.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        metadata: Metadata,
+        options: WalOptions,
+    ) -> Result<Wal, WalError> {
+        if replay::exists(&*disk, dir)? {
+            return Err(WalError::Exists { dir: dir.to_owned() });
+        }
+        let building = with_suffix(dir, ".tmp");
+        if disk.metadata(&building).doing("look at", &building)?.is_some() {
+            disk.remove_dir_all(&building).doing("remove", &building)?;
+        }
+        disk.create_dir_all(&building).doing("create", &building)?;
+        let name = SegmentName { seq: 0, first: Index(0) };
+        let path = building.join(name.to_string());
+        let file = disk.open(&path, OpenMode::CreateNew).doing("create", &path)?;
+        lock(&*file, &path)?;
+        file.allocate(options.segment_bytes).doing("reserve space for", &path)?;
+
+        let mut encoder = Encoder::new(0);
+        encoder.crc();
+        encoder.metadata(metadata);
+        encoder.snapshot(&SnapshotMark::default());
+        file.write_at(0, &encoder.buffer).doing("write", &path)?;
+        let offset = encoder.buffer.len() as u64;
+        encoder.buffer.clear();
+        file.sync().doing("sync", &path)?;
+        disk.sync_dir(&building).doing("sync", &building)?;
+        if disk.metadata(dir).doing("look at", dir)?.is_some() {
+            disk.remove_dir_all(dir).doing("remove", dir)?;
+        }
+        disk.rename(&building, dir).doing("rename", &building)?;
+        let parent = match dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => Path::new("/"),
+        };
+        disk.sync_dir(parent).doing("sync", parent)?;
+
+        let path = dir.join(name.to_string());
+        Ok(Wal {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            metadata,
+            hard_state: HardState::default(),
+            written_state: HardState::default(),
+            last_index: Index(0),
+            segments: VecDeque::from([Segment { name, path, file }]),
+            offset,
+            encoder,
+            prepared: None,
+            temporaries: 0,
+            failed: false,
+        })
+    }
+
+    /// Opens a log for writing and reads what it says behind the snapshot `from`
+    /// ([`SnapshotMark::default`] for the beginning). A torn tail is copied to
+    /// `NAME.wal.broken` and cut off.
+    ///
+    /// # Errors
+    /// When the log is damaged, incomplete, locked by another process, or does not
+    /// know the snapshot; nothing is changed then. Or when the disk fails.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        from: &SnapshotMark,
+    ) -> Result<(Wal, Replay), WalError> {
+        Wal::open_with(disk, dir, from, WalOptions::default())
+    }
+
+    /// [`Wal::open`] with other options.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        from: &SnapshotMark,
+        options: WalOptions,
+    ) -> Result<(Wal, Replay), WalError> {
+        let Opened { segments, mut replay, end, last_index } = replay::open(&disk, dir, from)?;
+        let tail = segments.last().expect("a log has at least one segment");
+        let copy = clean_tail(&*disk, dir, tail, &end)?;
+        if let Some(torn) = &mut replay.torn_tail {
+            torn.copy = copy;
+        }
+        let wal = Wal {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            metadata: replay.metadata,
+            hard_state: replay.hard_state,
+            written_state: replay.hard_state,
+            last_index,
+            segments: segments.into(),
+            offset: end.offset,
+            encoder: Encoder::new(end.crc),
+            prepared: None,
+            temporaries: 0,
+            failed: false,
+        };
+        Ok((wal, replay))
+    }
+
+    /// Whose log it is.
+    pub fn metadata(&self) -> Metadata {
+        self.metadata
+    }
+
+    /// The newest hard state that was saved.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The index of the last entry that was saved, or of a snapshot beyond it.
+    pub fn last_index(&self) -> Index {
+        self.last_index
+    }
+
+    /// Saves entries and a hard state with one write and one sync. When it returns,
+    /// they are on the disk.
+    ///
+    /// A hard state that only moves the commit index is not written at once unless
+    /// `sync` is set; it goes with the next record. A crash may lose it, as raft
+    /// allows and etcd does.
+    ///
+    /// # Errors
+    /// [`WalError::Invalid`] when an entry must not be written (nothing is then), or
+    /// a failure of the disk, after which the log is [`WalError::Stopped`].
+    pub fn save(
+        &mut self,
+        hard_state: Option<&HardState>,
+        entries: &[Entry],
+        sync: bool,
+    ) -> Result<(), WalError> {
+        self.check_running()?;
+        check_entries(entries)?;
+        let before = self.hard_state;
+        if let Some(state) = hard_state.filter(|state| !state.is_empty()) {
+            if state.term.0 == 0 {
+                return Err(WalError::Invalid("a hard state without a term".into()));
+            }
+            self.hard_state = *state;
+        }
+        let voted = (before.term, before.vote) != (self.hard_state.term, self.hard_state.vote);
+        let moved = self.hard_state != self.written_state;
+        if entries.is_empty() && !voted && !(sync && moved) {
+            return Ok(());
+        }
+        for entry in entries {
+            self.encoder.entry(entry);
+            self.last_index = entry.index;
+        }
+        // Always behind entries, also when it is unchanged: it marks the end of
+        // the save, by which damage is told from a torn tail.
+        self.encode_state();
+        self.write()?;
+        if self.offset >= self.options.segment_bytes { self.cut() } else { Ok(()) }
+    }
+
+    /// Notes that a snapshot is safe: the `.snap` file and what belongs to it must
+    /// be on the disk before.
+    ///
+    /// # Errors
+    /// [`WalError::Invalid`] when the mark lacks its configuration, or as
+    /// [`Wal::save`].
+    pub fn save_snapshot(&mut self, mark: &SnapshotMark) -> Result<(), WalError> {
+        self.check_running()?;
+        if mark.index.0 > 0 && mark.conf_state.is_none() {
+            let what = format!("the snapshot at index {} has no configuration", mark.index);
+            return Err(WalError::Invalid(what));
+        }
+        if self.hard_state != self.written_state {
+            self.encode_state();
+        }
+        self.encoder.snapshot(mark);
+        self.last_index = self.last_index.max(mark.index);
+        self.write()
+    }
+
+    /// Gives up the locks of segments that hold nothing behind `index`, so that they
+    /// can be purged. The newest segment that starts before `index` is kept.
+    ///
+    /// # Errors
+    /// None today; the log may come to be told about damage here.
+    pub fn release_to(&mut self, index: Index) -> Result<(), WalError> {
+        while self.segments.get(1).is_some_and(|next| next.name.first < index) {
+            self.segments.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segments until `keep` are left; stops at the first that we
+    /// or another process still have locked. Returns how many it removed.
+    ///
+    /// # Errors
+    /// When the disk fails. The log can be used further.
+    pub fn purge(&mut self, keep: usize) -> Result<usize, WalError> {
+        let names = name::segments(&*self.disk, &self.dir)?;
+        let excess = names.len().saturating_sub(keep);
+        let mut removed = 0;
+        for name in &names[..excess] {
+            let segment = Segment::open(&*self.disk, &self.dir, *name, OpenMode::ReadWrite)?;
+            let locked = segment.file.try_lock(LockKind::OpenFileDescription);
+            if !locked.doing("lock", &segment.path)? {
+                break;
+            }
+            self.disk.remove_file(&segment.path).doing("remove", &segment.path)?;
+            removed += 1;
+        }
+        if removed > 0 {
+            self.disk.sync_dir(&self.dir).doing("sync", &self.dir)?;
+        }
+        Ok(removed)
+    }
+
+    /// Makes the next segment in advance, so that a cut does not wait for it. Does
+    /// nothing when it is there. For idle moments; a cut does it otherwise.
+    ///
+    /// # Errors
+    /// When the disk fails or is full. The log can be used further.
+    pub fn prepare_next(&mut self) -> Result<(), WalError> {
+        if self.prepared.is_some() || self.failed {
+            return Ok(());
+        }
+        let path = self.dir.join(format!("{}.tmp", self.temporaries % 2));
+        if self.disk.metadata(&path).doing("look at", &path)?.is_some() {
+            self.disk.remove_file(&path).doing("remove", &path)?;
+        }
+        let file = self.disk.open(&path, OpenMode::CreateNew).doing("create", &path)?;
+        let made = lock(&*file, &path).and_then(|()| {
+            file.allocate(self.options.segment_bytes).doing("reserve space for", &path)?;
+            // So that later syncs need not write the length.
+            if self.options.sync { file.sync().doing("sync", &path) } else { Ok(()) }
+        });
+        if let Err(error) = made {
+            // Best effort: a file that stays is replaced next time.
+            let _ = self.disk.remove_file(&path);
+            return Err(error);
+        }
+        self.temporaries += 1;
+        self.prepared = Some(Prepared { path, file });
+        Ok(())
+    }
+
+    /// Writes what is not written yet, syncs and closes.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn close(mut self) -> Result<(), WalError> {
+        if let Some(prepared) = self.prepared.take() {
+            self.disk.remove_file(&prepared.path).doing("remove", &prepared.path)?;
+        }
+        if !self.failed && self.hard_state != self.written_state {
+            self.encode_state();
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn check_running(&self) -> Result<(), WalError> {
+        if self.failed { Err(WalError::Stopped) } else { Ok(()) }
+    }
+
+    fn encode_state(&mut self) {
+        if !self.hard_state.is_empty() {
+            self.encoder.state(&self.hard_state);
+        }
+        self.written_state = self.hard_state;
+    }
+
+    /// Writes and syncs what is encoded.
+    fn write(&mut self) -> Result<(), WalError> {
+        let Segment { file, path, .. } = self.segments.back().expect("there is always a tail");
+        // Whatever happens below, nothing more may be appended behind a gap.
+        self.failed = true;
+        file.write_at(self.offset, &self.encoder.buffer).doing("write", path)?;
+        if self.options.sync {
+            file.sync().doing("sync", path)?;
+        }
+        self.failed = false;
+        self.offset += self.encoder.buffer.len() as u64;
+        self.encoder.buffer.clear();
+        self.encoder.buffer.shrink_to(BUFFER_KEEP_BYTES);
+        Ok(())
+    }
+
+    /// Ends the segment and starts the next, which appears under its name with its
+    /// head already on the disk.
+    fn cut(&mut self) -> Result<(), WalError> {
+        match self.prepare_next() {
+            // The segment may grow on: what can be written still has room in it,
+            // and the next save tries again.
+            Err(error) if error.is_full() => return Ok(()),
+            other => other?,
+        }
+        self.failed = true;
+        let Segment { name, file, path } = self.segments.back().expect("there is always a tail");
+        file.set_len(self.offset).doing("cut", path)?;
+        file.sync().doing("sync", path)?;
+        let name = SegmentName { seq: name.seq + 1, first: self.last_index.next() };
+
+        let Prepared { path: temporary, file } =
+            self.prepared.take().expect("it was prepared just now");
+        self.encoder.crc();
+        self.encoder.metadata(self.metadata);
+        self.encode_state();
+        file.write_at(0, &self.encoder.buffer).doing("write", &temporary)?;
+        file.sync().doing("sync", &temporary)?;
+        let path = self.dir.join(name.to_string());
+        self.disk.rename(&temporary, &path).doing("rename", &temporary)?;
+        self.disk.sync_dir(&self.dir).doing("sync", &self.dir)?;
+        self.offset = self.encoder.buffer.len() as u64;
+        self.encoder.buffer.clear();
+        self.segments.push_back(Segment { name, path, file });
+        self.failed = false;
+        Ok(())
+    }
+}
+
+fn check_entries(entries: &[Entry]) -> Result<(), WalError> {
+    for entry in entries {
+        let what = if entry.term.0 == 0 || entry.index.0 == 0 {
+            "no term or index"
+        } else if entry.kind != EntryKind::Normal && entry.data.is_empty() {
+            // It could not be told from a damaged hard state; etcd writes none.
+            "a change of the configuration without data"
+        } else {
+            continue;
+        };
+        return Err(WalError::Invalid(format!("the entry at index {} has {what}", entry.index)));
+    }
+    Ok(())
+}
+
+fn lock(file: &dyn File, path: &Path) -> Result<(), WalError> {
+    let locked = file.try_lock(LockKind::OpenFileDescription).doing("lock", path)?;
+    if locked { Ok(()) } else { Err(WalError::Locked { file: path.to_owned() }) }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Completes mended records and makes everything behind the last record zeros, on
+/// the disk, before anything is appended: what a later crash leaves there must not
+/// be mixed with what this one left. Returns where a torn segment was copied.
+fn clean_tail(
+    disk: &dyn Disk,
+    dir: &Path,
+    tail: &Segment,
+    end: &SegmentEnd,
+) -> Result<Option<PathBuf>, WalError> {
+    let Segment { file, path, .. } = tail;
+    let mut copy = None;
+    if let Some(torn) = &end.torn {
+        copy = match copy_broken(disk, dir, tail, torn.offset + torn.bytes) {
+            // The member must come up on a full disk; what is lost was never acknowledged.
+            Err(error) if error.is_full() => None,
+            other => Some(other?),
+        };
+    }
+    for (at, bytes) in &end.mends {
+        file.write_at(*at, bytes).doing("write", path)?;
+    }
+    if end.dirty {
+        let len = file.len().doing("measure", path)?;
+        file.set_len(end.offset).doing("cut", path)?;
+        match file.allocate(len).doing("reserve space for", path) {
+            Err(error) if error.is_full() => {}
+            other => other?,
+        }
+    }
+    if end.dirty || !end.mends.is_empty() {
+        file.sync().doing("sync", path)?;
+    }
+    Ok(copy)
+}
+
+fn copy_broken(disk: &dyn Disk, dir: &Path, tail: &Segment, len: u64) -> Result<PathBuf, WalError> {
+    const PIECE_BYTES: u64 = 1 << 20;
+    let path = with_suffix(&tail.path, ".broken");
+    if disk.metadata(&path).doing("look at", &path)?.is_some() {
+        disk.remove_file(&path).doing("remove", &path)?;
+    }
+    let file = disk.open(&path, OpenMode::CreateNew).doing("create", &path)?;
+    for at in (0..len).step_by(PIECE_BYTES as usize) {
+        let mut piece = vec![0; PIECE_BYTES.min(len - at) as usize];
+        tail.file.read_exact_at(at, &mut piece).doing("read", &tail.path)?;
+        file.write_at(at, &piece).doing("write", &path)?;
+    }
+    file.sync().doing("sync", &path)?;
+    disk.sync_dir(dir).doing("sync", dir)?;
+    Ok(path)
+}
