@@ -1,0 +1,366 @@
+//! The backend itself: what is committed, what waits, and how one becomes the other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mainstay_bolt::{Bolt, Options, Reader, WriteBatch, write_compacted};
+use mainstay_env::Disk;
+use mainstay_types::{Index, Revision, Term};
+use parking_lot::Mutex;
+
+use crate::batch::{Batch, OtherRow};
+use crate::bucket::{Bucket, meta};
+use crate::chunk::{Chunk, Overlay};
+use crate::codec::{BadRevision, decode_revision, encode_revision};
+use crate::view::BackendView;
+
+/// Why the backend cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The file.
+    #[error(transparent)]
+    Bolt(#[from] mainstay_bolt::Error),
+    /// A key of the `key` bucket.
+    #[error("{0}: the file was damaged or written by something else")]
+    Revision(#[from] BadRevision),
+    /// A row whose value cannot be read.
+    #[error("row {key:?} of bucket {bucket:?} cannot be read: {why}")]
+    Row {
+        /// The bucket.
+        bucket: String,
+        /// The key, quoted.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file system, while files are exchanged.
+    #[error("failed to {doing} {path}: {source}")]
+    Disk {
+        /// What was attempted.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// How to open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// `--unsafe-no-fsync`.
+    pub no_sync: bool,
+}
+
+/// What the `meta` bucket holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Index of the last entry whose rows are in the file; 0 before the first.
+    pub applied: Index,
+    /// Its term; 0 when it was never written (before 3.5).
+    pub term: Term,
+    /// Go's JSON of the raft configuration.
+    pub conf_state: Option<Bytes>,
+    /// The schema's version as text, from 3.6 on.
+    pub storage_version: Option<Bytes>,
+    /// The compaction that was last begun.
+    pub scheduled_compaction: Option<i64>,
+    /// The compaction that was last finished.
+    pub finished_compaction: Option<i64>,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitStats {
+    /// Rows and deletions of it.
+    pub ops: usize,
+    /// The entry up to which everything is in the file now.
+    pub applied: Index,
+}
+
+/// The store of one member; clones share it.
+#[derive(Clone)]
+pub struct Backend(Arc<Inner>);
+
+struct Inner {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    options: OpenOptions,
+    front: Mutex<Front>,
+    /// Locked before `front`, by whoever commits.
+    writer: Mutex<Bolt>,
+}
+
+/// What readers and the apply thread share with the committer. Locked for moments.
+struct Front {
+    reader: Reader,
+    overlay: Overlay,
+    /// Whether the newest chunk may still grow: not once a commit has taken it.
+    open: bool,
+    others: Vec<OtherRow>,
+    applied: (Index, Term),
+    /// Index of the last entry whose rows are in the file.
+    committed: Index,
+    ops: usize,
+}
+
+impl Backend {
+    /// Opens the db, or makes it with etcd's buckets, and shows `visit` every row of
+    /// the `key` bucket, in order.
+    ///
+    /// # Errors
+    /// When the disk fails, another process has the file, or it is damaged.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        options: OpenOptions,
+        visit: &mut dyn FnMut(Revision, bool, &[u8]),
+    ) -> Result<Backend, BackendError> {
+        let mut bad = None;
+        let mut show = |key: &[u8], value: &[u8]| match decode_revision(key) {
+            Ok((revision, tombstone)) => visit(revision, tombstone, value),
+            Err(error) => bad = Some(error),
+        };
+        let bolt_options = bolt_options(options);
+        let mut bolt =
+            Bolt::open_visiting(&*disk, path, bolt_options, Bucket::Key.name(), &mut show)?;
+        if let Some(error) = bad {
+            return Err(error.into());
+        }
+        make_buckets(&mut bolt)?;
+        let reader = bolt.reader();
+        let meta = read_meta(&reader)?;
+        let front = Front {
+            reader,
+            overlay: Overlay::default(),
+            open: false,
+            others: Vec::new(),
+            applied: (meta.applied, meta.term),
+            committed: meta.applied,
+            ops: 0,
+        };
+        let path = path.to_owned();
+        let (front, writer) = (Mutex::new(front), Mutex::new(bolt));
+        Ok(Backend(Arc::new(Inner { disk, path, options, front, writer })))
+    }
+
+    /// Takes the rows of the next entry. Never waits for the disk.
+    pub fn append(&self, batch: Batch) {
+        let mut front = self.0.front.lock();
+        assert!(batch.applied.0 >= front.applied.0, "entries are applied in order");
+        front.applied = batch.applied;
+        // The applied index itself is worth a commit, in time.
+        front.ops += batch.len().max(1);
+        let open = front.open;
+        if !batch.rows.is_empty() {
+            front.overlay.append(batch.rows, open);
+            front.open = true;
+        }
+        front.others.extend(batch.others);
+    }
+
+    /// A view of everything appended so far.
+    pub fn snapshot(&self) -> BackendView {
+        let front = self.0.front.lock();
+        BackendView { reader: front.reader.clone(), overlay: front.overlay.clone() }
+    }
+
+    /// The encoded `KeyValue` put at exactly this revision.
+    ///
+    /// # Errors
+    /// When the disk fails or a page is damaged.
+    pub fn value(&self, revision: Revision) -> Result<Option<Bytes>, BackendError> {
+        self.snapshot().value(revision)
+    }
+
+    /// Rows, deletions and bare index moves that wait for a commit.
+    pub fn pending_ops(&self) -> usize {
+        self.0.front.lock().ops
+    }
+
+    /// The entry up to which rows have been appended.
+    pub fn applied(&self) -> (Index, Term) {
+        self.0.front.lock().applied
+    }
+
+    /// The entry up to which everything is in the file.
+    pub fn committed(&self) -> Index {
+        self.0.front.lock().committed
+    }
+
+    /// Commits everything appended so far as one transaction, with the index and
+    /// term it came from, then lets readers see it in the file.
+    ///
+    /// # Errors
+    /// When the disk fails. Nothing more can be committed then: the log has it all,
+    /// and the member must stop.
+    pub fn commit(&self) -> Result<CommitStats, BackendError> {
+        let mut bolt = self.0.writer.lock();
+        self.commit_locked(&mut bolt)
+    }
+
+    fn commit_locked(&self, bolt: &mut Bolt) -> Result<CommitStats, BackendError> {
+        let (chunks, others, applied, ops) = {
+            let mut front = self.0.front.lock();
+            front.open = false;
+            let ops = std::mem::take(&mut front.ops);
+            let others = std::mem::take(&mut front.others);
+            let chunks = front.overlay.oldest(front.overlay.len()).to_vec();
+            (chunks, others, front.applied, ops)
+        };
+        if ops == 0 {
+            return Ok(CommitStats { ops, applied: applied.0 });
+        }
+        let taken = chunks.len();
+        bolt.commit(write_batch(&chunks, others, applied))?;
+        drop(chunks);
+        let mut front = self.0.front.lock();
+        front.reader = bolt.reader();
+        front.overlay.forget(taken);
+        front.committed = applied.0;
+        Ok(CommitStats { ops, applied: applied.0 })
+    }
+
+    /// Rewrites the file without its free pages and goes on with the new one. Appends
+    /// and reads go on meanwhile; commits wait. Views keep reading the old file.
+    ///
+    /// # Errors
+    /// When the disk fails; the old file is then still the one in use.
+    pub fn defragment(&self) -> Result<(), BackendError> {
+        let mut bolt = self.0.writer.lock();
+        self.commit_locked(&mut bolt)?;
+        let reader = bolt.reader();
+        let inner = &*self.0;
+        let next = inner.path.with_file_name(DEFRAGMENTED);
+        let fail = |doing, path: &Path, source| BackendError::Disk {
+            doing,
+            path: path.to_owned(),
+            source,
+        };
+        if inner.disk.metadata(&next).map_err(|e| fail("look for", &next, e))?.is_some() {
+            inner.disk.remove_file(&next).map_err(|e| fail("remove", &next, e))?;
+        }
+        let options = Options { page_size: reader.page_size(), ..bolt_options(inner.options) };
+        write_compacted(&reader, &*inner.disk, &next, options)?;
+        inner.disk.rename(&next, &inner.path).map_err(|e| fail("rename", &next, e))?;
+        let folder = inner.path.parent().unwrap_or(Path::new("."));
+        inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
+        *bolt = Bolt::open(&*inner.disk, &inner.path, bolt_options(inner.options))?;
+        inner.front.lock().reader = bolt.reader();
+        Ok(())
+    }
+
+    /// The file's used length in bytes (etcd's `DbSize`).
+    pub fn size(&self) -> u64 {
+        self.0.front.lock().reader.size()
+    }
+
+    /// The part of it that holds something (etcd's `DbSizeInUse`).
+    pub fn size_in_use(&self) -> u64 {
+        self.0.front.lock().reader.in_use()
+    }
+
+    /// The committed `meta` bucket.
+    ///
+    /// # Errors
+    /// When the disk fails or a row has another form.
+    pub fn meta(&self) -> Result<Meta, BackendError> {
+        read_meta(&self.snapshot().reader)
+    }
+
+    /// Committed rows of a bucket, in order.
+    ///
+    /// # Errors
+    /// When the disk fails or a page is damaged.
+    pub fn rows_of(&self, bucket: Bucket) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        let reader = self.snapshot().reader;
+        if reader.bucket(bucket.name())?.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut cursor = reader.cursor(bucket.name())?;
+        let mut rows = Vec::new();
+        let mut next = cursor.first()?;
+        while let Some(row) = next {
+            rows.push(row);
+            next = cursor.next()?;
+        }
+        Ok(rows)
+    }
+}
+
+/// The name of a defragmented file on its way; etcd removes such at boot.
+const DEFRAGMENTED: &str = "db.tmp.0";
+
+fn bolt_options(options: OpenOptions) -> Options {
+    Options { no_sync: options.no_sync, ..Options::default() }
+}
+
+fn make_buckets(bolt: &mut Bolt) -> Result<(), BackendError> {
+    let have = bolt.reader().buckets()?;
+    let mut batch = WriteBatch::new();
+    for bucket in Bucket::ALL {
+        if !have.iter().any(|name| name == bucket.name()) {
+            batch.create_bucket(bucket.name());
+        }
+    }
+    if !batch.is_empty() {
+        bolt.commit(batch)?;
+    }
+    Ok(())
+}
+
+fn write_batch(
+    chunks: &[Arc<Chunk>],
+    others: Vec<OtherRow>,
+    (index, term): (Index, Term),
+) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for chunk in chunks {
+        chunk.for_each(|row| {
+            let key = encode_revision(row.revision, row.tombstone);
+            batch.put(Bucket::Key.name(), key, row.value.clone());
+        });
+    }
+    for OtherRow { bucket, key, value } in others {
+        match value {
+            Some(value) => batch.put(bucket.name(), key, value),
+            None => batch.delete(bucket.name(), key),
+        }
+    }
+    let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
+    let name = Bucket::Meta.name();
+    batch.put(name, Bytes::from_static(meta::CONSISTENT_INDEX), number(index.0));
+    if term.0 > 0 {
+        batch.put(name, Bytes::from_static(meta::TERM), number(term.0));
+    }
+    batch
+}
+
+fn read_meta(reader: &Reader) -> Result<Meta, BackendError> {
+    let get = |key: &[u8]| reader.get(Bucket::Meta.name(), key);
+    let bad = |key: &[u8], why: String| BackendError::Row {
+        bucket: "meta".into(),
+        key: String::from_utf8_lossy(key).into_owned(),
+        why,
+    };
+    let number = |key: &[u8]| -> Result<u64, BackendError> {
+        let Some(value) = get(key)? else { return Ok(0) };
+        let bytes = value.as_ref().try_into();
+        let bytes = bytes.map_err(|_| bad(key, format!("{} bytes, not 8", value.len())))?;
+        Ok(u64::from_be_bytes(bytes))
+    };
+    let revision = |key: &[u8]| -> Result<Option<i64>, BackendError> {
+        let Some(value) = get(key)? else { return Ok(None) };
+        let (revision, _) = decode_revision(&value).map_err(|e| bad(key, e.to_string()))?;
+        Ok(Some(revision.main))
+    };
+    Ok(Meta {
+        applied: Index(number(meta::CONSISTENT_INDEX)?),
+        term: Term(number(meta::TERM)?),
+        conf_state: get(meta::CONF_STATE)?,
+        storage_version: get(meta::STORAGE_VERSION)?,
+        scheduled_compaction: revision(meta::SCHEDULED_COMPACT_REV)?,
+        finished_compaction: revision(meta::FINISHED_COMPACT_REV)?,
+    })
+}
