@@ -288,7 +288,7 @@ impl Raft {
     }
 
     pub(crate) fn is_sending_due(&self) -> bool {
-        !self.forwarding.is_empty()
+        (!self.forwarding.is_empty() && self.leader != MemberId::NONE)
             || (self.role == Role::Leader && (self.append_due || self.heartbeat_due))
     }
 

@@ -136,16 +136,14 @@ impl Raft {
 
     /// Sends the proposals of this turn to the leader, as few messages as they fit in.
     pub(crate) fn forward_proposals(&mut self) {
-        if self.forwarding.is_empty() {
+        // What was meant for a leader that is gone goes to the next one.
+        if self.forwarding.is_empty() || self.leader == MemberId::NONE {
             return;
         }
         let entries = std::mem::take(&mut self.forwarding);
         if self.role == Role::Leader {
             // Refused, they get lost like any forwarded proposal may.
             let _ = self.append_proposals(entries);
-            return;
-        }
-        if self.leader == MemberId::NONE {
             return;
         }
         let mut batch = Vec::new();
