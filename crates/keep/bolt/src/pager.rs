@@ -94,16 +94,24 @@ impl Pager {
         Ok(())
     }
 
+    fn kept(&self, id: u64) -> Option<Page> {
+        self.shard(id).read().get(&id).cloned()
+    }
+
     /// The checked branch or leaf page `id`, from memory when it is a branch seen before.
     pub(crate) fn page(&self, id: u64, high_water: u64) -> Result<Page> {
-        if let Some(page) = self.shard(id).read().get(&id) {
-            return Ok(page.clone());
+        if let Some(page) = self.kept(id) {
+            return Ok(page);
         }
         let page = self.page_from_disk(id, high_water)?;
-        if page.kind == Kind::Branch {
-            self.shard(id).write().insert(id, page.clone());
-        }
+        self.keep_branch(&page);
         Ok(page)
+    }
+
+    fn keep_branch(&self, page: &Page) {
+        if page.kind == Kind::Branch {
+            self.shard(page.id).write().insert(page.id, page.clone());
+        }
     }
 
     /// The checked page `id` as the disk has it now.
@@ -132,8 +140,14 @@ impl Pager {
 
     /// Child `i` of a branch, checked against the branch's keys.
     pub(crate) fn child(&self, parent: &Page, i: usize, high_water: u64) -> Result<Page> {
-        let page = self.page(parent.view().child(i), high_water)?;
-        self.check_place(&page.view(), page.id, &parent.view(), i)?;
+        let id = parent.view().child(i);
+        // A branch in memory was checked when it was read, or is our own.
+        if let Some(page) = self.kept(id) {
+            return Ok(page);
+        }
+        let page = self.page_from_disk(id, high_water)?;
+        self.check_place(&page.view(), id, &parent.view(), i)?;
+        self.keep_branch(&page);
         Ok(page)
     }
 

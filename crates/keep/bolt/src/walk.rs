@@ -57,6 +57,37 @@ impl Sink<'_> {
     }
 }
 
+/// A buffer that starts at a cache line. The allocator puts a large one 16 bytes behind a page
+/// boundary, where the copy out of the page cache takes twice as long: each load seems to depend
+/// on the store just made, as both have the same low address bits.
+#[derive(Default)]
+struct Window {
+    buf: Vec<u8>,
+    start: usize,
+}
+
+impl Window {
+    /// Bytes of a cache line.
+    const LINE: usize = 64;
+
+    /// Makes it `len` bytes long; what they are is not said.
+    fn resize(&mut self, len: usize) {
+        self.buf.resize(len + Self::LINE, 0);
+        // The offset may be unknown ("usize::MAX"): then the buffer starts where it starts.
+        let offset = self.buf.as_ptr().align_offset(Self::LINE);
+        self.start = if offset < Self::LINE { offset } else { 0 };
+        self.buf.truncate(self.start + len);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buf[self.start..]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..]
+    }
+}
+
 /// A walk in progress.
 pub(crate) struct Walk<'a> {
     pager: &'a Pager,
@@ -67,8 +98,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) pages: u64,
     /// Where faults go; `None` stops at the first.
     problems: Option<Vec<Problem>>,
-    /// Pages read ahead: the bytes and the id of the first.
-    window: Vec<u8>,
+    /// Pages read ahead, and the id of the first.
+    window: Window,
     window_first: u64,
 }
 
@@ -82,7 +113,7 @@ impl<'a> Walk<'a> {
             seen: vec![0; usize::try_from(words).expect("ids are bounded by the file's length")],
             pages: 0,
             problems: gather.then(Vec::new),
-            window: Vec::new(),
+            window: Window::default(),
             window_first: 0,
         }
     }
@@ -227,6 +258,7 @@ impl<'a> Walk<'a> {
         let start = (id - self.window_first) as usize * size;
         let bytes = self
             .window
+            .bytes()
             .get(start..start + pages as usize * size)
             .ok_or_else(|| self.pager.damaged(id, "the node's pages in the window"))?;
         let view = View::check(bytes, id).map_err(|what| self.pager.damaged(id, what))?;
@@ -240,20 +272,20 @@ impl<'a> Walk<'a> {
         let id = parent.view().child(i);
         self.pager.check_span(id, 0, self.meta.high_water)?;
         let size = self.pager.page_size;
-        let held = (self.window.len() / size) as u64;
+        let held = (self.window.bytes().len() / size) as u64;
         if id < self.window_first || id >= self.window_first + held {
             let pages = self.run_length(parent, i);
             self.fill(id, pages)?;
         }
         let start = (id - self.window_first) as usize * size;
-        let header =
-            Header::read(&self.window[start..start + HEADER]).expect("sixteen bytes are a header");
+        let header = Header::read(&self.window.bytes()[start..start + HEADER])
+            .expect("sixteen bytes are a header");
         if header.id != id {
             let what = format!("page id {id} expected, {} found", header.id);
             return Err(self.pager.damaged(id, what));
         }
         let end = start + (header.overflow as usize + 1) * size;
-        if end > self.window.len() && header.flags != 0x01 {
+        if end > self.window.bytes().len() && header.flags != 0x01 {
             self.pager.check_span(id, header.overflow, self.meta.high_water)?;
             self.fill(id, u64::from(header.overflow) + 1)?;
         }
@@ -279,8 +311,8 @@ impl<'a> Walk<'a> {
     fn fill(&mut self, first: u64, pages: u64) -> Result<()> {
         // Invalid until it is read: an error must not leave other pages' bytes behind.
         let mut window = std::mem::take(&mut self.window);
-        window.resize(pages as usize * self.pager.page_size, 0);
-        self.pager.read_raw(first, &mut window)?;
+        window.resize(pages as usize * self.pager.page_size);
+        self.pager.read_raw(first, window.bytes_mut())?;
         (self.window, self.window_first) = (window, first);
         Ok(())
     }
