@@ -102,6 +102,9 @@ impl Members {
         if members.conf.voters.is_empty() && !members.progress.is_empty() {
             return Err("it has no voters");
         }
+        if members.progress.contains_key(&MemberId::NONE) {
+            return Err("a member has no id");
+        }
         members.check();
         if members.conf.conf_state().is_equivalent(state) {
             Ok(members)
@@ -258,3 +261,6 @@ impl Members {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

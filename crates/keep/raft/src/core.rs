@@ -16,6 +16,9 @@ use crate::{
     LogStart, Message, MessageKind, Peer, Role, SoftState, StartError,
 };
 
+/// Terms and indexes of peers end here, so that counting on never overflows.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// One member of a raft group. See the crate's documentation for how to drive it.
 #[derive(Debug)]
 pub struct Raft {
@@ -184,6 +187,18 @@ impl Raft {
         }
         if message.from == MemberId::NONE || (message.term == Term(0) && !kind.is_termless()) {
             return Err(StepError::Incomplete(kind));
+        }
+        // Only what travels through others may come home.
+        let travels = kind.is_termless() || kind == MessageKind::TransferLeader;
+        if message.from == self.config.id && !travels {
+            return Err(StepError::Malformed(kind, "it claims to come from here"));
+        }
+        let positions = [message.index, message.commit, message.reject_hint];
+        let snapshot = message.snapshot.as_ref().map(|snapshot| snapshot.index);
+        if message.term.0 > NUMBER_MAX
+            || positions.into_iter().chain(snapshot).any(|index| index.0 > NUMBER_MAX)
+        {
+            return Err(StepError::Malformed(kind, "a number out of range"));
         }
         if kind.is_response() && !self.members.progress.contains_key(&message.from) {
             return Err(StepError::UnknownPeer(message.from));

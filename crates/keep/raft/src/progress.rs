@@ -1,6 +1,7 @@
 //! What the leader knows about one follower's log, and how much it may send.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use mainstay_types::Index;
 
@@ -14,6 +15,17 @@ pub enum ProgressState {
     Replicate,
     /// Nothing: what the follower needs is compacted, a snapshot is on its way.
     Snapshot,
+}
+
+impl fmt::Display for ProgressState {
+    /// The names that Go's raft prints.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ProgressState::Probe => "StateProbe",
+            ProgressState::Replicate => "StateReplicate",
+            ProgressState::Snapshot => "StateSnapshot",
+        })
+    }
 }
 
 /// The leader's view of one member.
