@@ -164,3 +164,6 @@ impl FreeList {
 fn blocker(live: &BTreeMap<u64, usize>, run: Freed) -> Option<u64> {
     live.range(run.allocated..run.freed).next().map(|(&txid, _)| txid)
 }
+
+#[cfg(test)]
+mod tests;

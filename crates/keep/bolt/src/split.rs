@@ -73,3 +73,6 @@ fn mend_last(kind: Kind, ends: &mut Vec<usize>) {
         ends.remove(last);
     }
 }
+
+#[cfg(test)]
+mod tests;

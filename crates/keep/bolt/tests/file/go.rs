@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mainstay_bolt::{Bolt, Reader};
+use bytes::Bytes;
+use mainstay_bolt::{Bolt, Error, Reader, WriteBatch, write_compacted};
 use mainstay_env_sim::SimDisk;
 
 use crate::support::{Generator, PATH, State, open, options, read_all};
@@ -113,4 +114,53 @@ fn files_go_back_and_forth() {
             assert!(printed == listing(&state), "seed {seed}, round {round}");
         }
     }
+}
+
+#[test]
+fn nested_buckets_are_read_and_kept() {
+    let Some(go) = Go::build() else { return };
+    let disk = SimDisk::new(1);
+    drop(open(&disk, 4096));
+    let (_, made) = go.run("nested", &disk.contents(PATH).unwrap(), "nest", &[]);
+    disk.install(PATH, &made);
+    let mut bolt = open(&disk, 4096);
+    let changed = |reader: &Reader| {
+        let outer = reader.bucket(b"outer").unwrap().unwrap();
+        assert_eq!(outer.buckets().unwrap(), ["deep", "inner"]);
+        let inner = outer.bucket(b"inner").unwrap().unwrap();
+        assert_eq!(inner.sequence(), 42);
+        assert_eq!(inner.get(b"k").unwrap().unwrap(), "v");
+        assert_eq!(outer.get(b"inner").unwrap(), None);
+        let deep = outer.bucket(b"deep").unwrap().unwrap();
+        assert_eq!(deep.buckets().unwrap(), ["deeper"]);
+        let deeper = deep.bucket(b"deeper").unwrap().unwrap();
+        let mut cursor = deeper.cursor();
+        let mut rows = 0;
+        while cursor.next().unwrap().is_some() {
+            rows += 1;
+        }
+        assert_eq!(rows, 100);
+    };
+    changed(&bolt.reader());
+    let mut batch = WriteBatch::new();
+    for i in 0..300 {
+        let key = Bytes::from(format!("row-{i:03}"));
+        batch.put(b"outer", key, Bytes::from(vec![1; 200]));
+    }
+    bolt.commit(batch).unwrap();
+    changed(&bolt.reader());
+    assert_eq!(bolt.check().unwrap(), []);
+    let (printed, _) = go.run("nested", &disk.contents(PATH).unwrap(), "check", &[]);
+    assert_eq!(printed.lines().count(), 1 + 2 + 300);
+
+    let mut batch = WriteBatch::new();
+    batch.delete(b"outer", Bytes::from_static(b"inner"));
+    assert!(matches!(bolt.commit(batch), Err(Error::Incompatible { .. })));
+    let copied = write_compacted(&bolt.reader(), &disk, "/small".as_ref(), options(4096));
+    assert!(matches!(copied, Err(Error::Nested { .. })));
+    let mut batch = WriteBatch::new();
+    batch.delete_bucket(b"outer");
+    bolt.commit(batch).unwrap();
+    assert_eq!(bolt.check().unwrap(), [], "the pages of nested buckets are free");
+    assert_eq!(bolt.reader().in_use(), 3 * 4096);
 }

@@ -4,6 +4,7 @@
 //	gobolt check FILE            open for writing as etcd does, check, print every row
 //	gobolt change FILE SEED N    N random transactions as etcd would make them
 //	gobolt freelist FILE         one transaction that stores the free list
+//	gobolt nest FILE             a bucket "outer" with rows and nested buckets
 package main
 
 import (
@@ -27,7 +28,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return fmt.Errorf("usage: gobolt check|change|freelist FILE [SEED N]")
+		return fmt.Errorf("usage: gobolt check|change|freelist|nest FILE [SEED N]")
 	}
 	options := &bolt.Options{NoFreelistSync: args[0] != "freelist", FreelistType: bolt.FreelistMapType}
 	db, err := bolt.Open(args[1], 0o600, options)
@@ -54,6 +55,9 @@ func run(args []string) error {
 			return err
 		})
 	}
+	if args[0] == "nest" {
+		return db.Update(nest)
+	}
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
@@ -75,6 +79,38 @@ func check(db *bolt.DB) error {
 			})
 		})
 	})
+}
+
+// nest makes "outer" with 100 rows, "inner" (inline) and "deep" (several pages, a bucket in it).
+func nest(tx *bolt.Tx) error {
+	outer, err := tx.CreateBucket([]byte("outer"))
+	if err != nil {
+		return err
+	}
+	inner, err := outer.CreateBucket([]byte("inner"))
+	if err != nil {
+		return err
+	}
+	deep, err := outer.CreateBucket([]byte("deep"))
+	if err != nil {
+		return err
+	}
+	deeper, err := deep.CreateBucket([]byte("deeper"))
+	if err != nil {
+		return err
+	}
+	if err := inner.SetSequence(42); err != nil {
+		return err
+	}
+	for i := range 100 {
+		key := fmt.Appendf(nil, "row-%03d", i)
+		for _, b := range []*bolt.Bucket{outer, deep, deeper} {
+			if err := b.Put(key, make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+	}
+	return inner.Put([]byte("k"), []byte("v"))
 }
 
 // change puts and deletes rows at random, at the right edge and in the middle.
