@@ -39,8 +39,9 @@ struct Oracle {
     leaders: BTreeMap<Term, (MemberId, u32)>,
     /// Log matching: what an (index, term) names, and the term before it.
     entries: BTreeMap<(Index, Term), (Bytes, Option<Term>)>,
-    /// State machine safety and leader completeness: what was committed.
-    committed: BTreeMap<Index, Term>,
+    /// Leader completeness: the term of each committed entry, and in whose term it was
+    /// seen to be committed.
+    committed: BTreeMap<Index, (Term, Term)>,
     applied: BTreeMap<Index, Entry>,
     highest_commit: Index,
     /// Reads: what was committed when they were asked.
@@ -83,9 +84,9 @@ impl Oracle {
                 "election safety: term {} has two leaders",
                 status.term
             );
-            for (index, term) in self.committed.range(status.first..) {
-                // What a later term committed may be unknown to a leader of the past.
-                if *term < status.term {
+            for (index, (term, committed_in)) in self.committed.range(status.first..) {
+                // A leader of the past may lack what a later one committed.
+                if *committed_in < status.term {
                     let found = node.raft.entry_term(*index);
                     assert_eq!(found, Some(*term), "leader completeness: {id} lacks {index}");
                 }
@@ -94,7 +95,7 @@ impl Oracle {
         for index in (self.highest_commit.0 + 1)..=status.commit.0 {
             let index = Index(index);
             if let Some(term) = node.raft.entry_term(index) {
-                self.committed.insert(index, term);
+                self.committed.insert(index, (term, status.term));
                 if fixed_voters {
                     let durable =
                         cluster.nodes.values().filter(|node| holds(node, index, term)).count();
@@ -106,7 +107,7 @@ impl Oracle {
             }
         }
         self.highest_commit = self.highest_commit.max(status.commit);
-        if let Some((index, term)) = self.committed.range(..=status.commit).next_back()
+        if let Some((index, (term, _))) = self.committed.range(..=status.commit).next_back()
             && let Some(found) = node.raft.entry_term(*index)
         {
             assert_eq!(found, *term, "state machine safety: {id} committed another {index}");
