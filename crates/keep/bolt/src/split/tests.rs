@@ -26,12 +26,14 @@ fn pieces_are_whole_and_never_too_few() {
         let key_most = [20, 400, 5000][dice.below(3) as usize];
         let value_most = if kind == Kind::Leaf { [30, 900, 9000][round % 3] } else { 1 };
         let elems = elems(&mut dice, count, key_most, value_most);
+        // Said here and not asked of the code: bbolt panics in a branch of one.
+        let fewest = if kind == Kind::Branch { 2 } else { 1 };
         let ends = cut(kind, &elems, 4096, fill);
         assert_eq!(ends.last(), Some(&elems.len()));
         let mut start = 0;
         for end in ends {
             let piece = &elems[start..end];
-            assert!(piece.len() >= kind.elements_min(), "{kind:?} of {}", piece.len());
+            assert!(piece.len() >= fewest, "{kind:?} of {}", piece.len());
             let size = node_size(piece);
             let largest = piece.iter().map(Elem::size).max().unwrap_or(0);
             if fill == Fill::Even && kind == Kind::Leaf && piece.len() > 1 {

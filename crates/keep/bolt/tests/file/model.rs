@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::support::{Generator, PATH, State, open, options, read_all};
-use mainstay_bolt::{Bolt, Reader, write_compacted};
+use bytes::Bytes;
+use mainstay_bolt::{Bolt, Reader, WriteBatch, write_compacted};
 use mainstay_env::{Dice, Disk};
 use mainstay_env_sim::SimDisk;
 
@@ -148,6 +149,36 @@ fn copies_are_files_of_their_own() {
     assert!(small.reader().size() <= reader.size());
     let again = write_compacted(&reader, &disk, Path::new("/small"), options(4096));
     assert!(again.is_err(), "an existing file is not overwritten");
+}
+
+#[test]
+fn thinned_out_leaves_are_joined() {
+    let disk = SimDisk::new(8);
+    let mut bolt = open(&disk, 4096);
+    let key = |n: u32| Bytes::copy_from_slice(&n.to_be_bytes());
+    let mut batch = WriteBatch::new();
+    batch.create_bucket(b"key");
+    for n in 0..30_000 {
+        batch.put(b"key", key(n), Bytes::from_static(&[7; 100]));
+    }
+    bolt.commit(batch).unwrap();
+    let full = bolt.reader().in_use();
+    for part in 0..6 {
+        let mut batch = WriteBatch::new();
+        for n in (0..30_000).filter(|n| n % 30 != 0 && n % 6 == part) {
+            batch.delete(b"key", key(n));
+        }
+        bolt.commit(batch).unwrap();
+        assert_eq!(bolt.check().unwrap(), []);
+    }
+    assert!(bolt.reader().in_use() < full / 6, "{full}, now {}", bolt.reader().in_use());
+    let mut batch = WriteBatch::new();
+    for n in (0..30_000).step_by(30) {
+        batch.delete(b"key", key(n));
+    }
+    bolt.commit(batch).unwrap();
+    assert_eq!(bolt.reader().in_use(), 3 * 4096, "two metas and the bucket of buckets");
+    assert_eq!(bolt.reader().cursor(b"key").unwrap().first().unwrap(), None);
 }
 
 #[test]
