@@ -72,7 +72,11 @@ impl Url {
         }
         let Some(address) = rest.strip_prefix("//") else { return wrong(UrlError::HostPort) };
         if let Some((before, _)) = address.split_once('/') {
-            return wrong(if split(before).is_some() { UrlError::Path } else { UrlError::HostPort });
+            return wrong(if split(before).is_some() {
+                UrlError::Path
+            } else {
+                UrlError::HostPort
+            });
         }
         let Some((host, port)) = split(address) else { return wrong(UrlError::HostPort) };
         Ok(Url {
