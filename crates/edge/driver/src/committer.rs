@@ -138,7 +138,11 @@ impl Committer {
             let result = match order {
                 Ok(Order::Gathered) => {
                     due.get_or_insert(self.clock.now() + self.interval);
-                    if self.backend.pending_ops() >= self.ops_limit { self.commit(orders) } else { continue }
+                    if self.backend.pending_ops() >= self.ops_limit {
+                        self.commit(orders)
+                    } else {
+                        continue;
+                    }
                 }
                 Ok(Order::Commit(slot)) => answer(slot, self.commit(orders)),
                 Ok(Order::Defragment(slot)) => answer(slot, self.defragment(orders)),

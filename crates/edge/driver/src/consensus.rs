@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use mainstay_member::{Effect, Input, Member};
-use mainstay_raft::ConfChange;
+use mainstay_raft::{ConfChange, Role};
 use mainstay_types::{Index, MemberId};
 use tokio::sync::oneshot;
 
@@ -151,25 +151,29 @@ impl Consensus {
     }
 
     fn feed(&mut self, input: Input) {
-        self.member.handle(input, &mut self.effects);
+        self.member.feed(input);
     }
 
     fn carry_out(&mut self) {
-        while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
-                self.carry_out_one(effect);
-            }
-        }
+        self.member.flush(&mut self.effects);
+        // Told first: the apply thread asks who leads when it applies a term's first entry.
         self.tell_standing();
+        for effect in std::mem::take(&mut self.effects) {
+            self.carry_out_one(effect);
+        }
     }
 
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
-            Effect::Persist { hard_state, entries, must_sync, mark, then_send: _ } => {
+            // A lone member gets no snapshot and has nobody to send to; peers come
+            // with clusters.
+            Effect::Persist { snapshot: _, hard_state, entries, must_sync, mark, then_send: _ } => {
                 self.log.persist(Persist { hard_state, entries, must_sync, mark });
             }
-            // A lone member has nobody to send to; peers come with clusters.
             Effect::Send(_) | Effect::SendSnapshot { .. } => {}
+            Effect::Ignored { from, error } => {
+                tracing::warn!(%from, %error, "ignored a message that makes no sense");
+            }
             Effect::Apply(entries) => self.shared.apply.apply(entries),
             Effect::ReadReady { ctx, index } => self.read_confirmed(ctx, index),
             Effect::Refuse { id, reason } => {
@@ -177,9 +181,19 @@ impl Consensus {
                 self.shared.cells.proposals_failed.fetch_add(1, Ordering::Relaxed);
                 self.shared.waiters.fill(id, Err(RequestError::TooManyRequests));
             }
-            Effect::TakeSnapshot { index } => self.shared.apply.take_snapshot(index),
+            // Taken at whatever is applied by then, which is at or behind it.
+            Effect::TakeSnapshot { .. } => self.shared.apply.take_snapshot(),
             Effect::ReleaseLog { .. } => {}
-            Effect::LeaderChanged { .. } => {
+            Effect::LeaderChanged { role, leader, term } => {
+                tracing::info!(
+                    leader = %leader.unwrap_or(MemberId::NONE),
+                    term = term.0,
+                    role = ?role,
+                    "raft.node: leader changed"
+                );
+                if role != Role::Leader {
+                    self.shared.leases.demote();
+                }
                 self.shared.cells.leader_changes.fetch_add(1, Ordering::Relaxed);
                 self.refuse_all_reads(&RequestError::LeaderChanged);
             }

@@ -9,8 +9,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_apply::{ApplyError, Machine, Reply};
+use mainstay_apply::quota::{self, Quota};
+use mainstay_apply::{Alarms, ApplyError, Machine, Reply};
 use mainstay_backend::Backend;
+use mainstay_membership::Membership;
 use mainstay_mvcc::View;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::prost::Message as _;
@@ -147,6 +149,7 @@ impl Handle {
             return Err(RequestError::TooLarge);
         }
         self.refuse_when_behind()?;
+        self.refuse_over_quota(&request)?;
         let data = Bytes::from(request.encode_to_vec());
         let answer = self.shared.waiters.expect_reply(id);
         if let Err(error) = self.send(Command::Propose { id, data }) {
@@ -266,6 +269,48 @@ impl Handle {
         while self.lease_remaining(lease).is_some() && tokio::time::Instant::now() < patience {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Members, cluster version, downgrade job, as of the last applied entry.
+    pub fn membership(&self) -> Arc<Membership> {
+        self.shared.membership.load_full()
+    }
+
+    /// Raised alarms, as of the last applied entry.
+    pub fn alarms(&self) -> Arc<Alarms> {
+        self.shared.alarms.load_full()
+    }
+
+    /// Proposals without an answer yet.
+    pub fn proposals_pending(&self) -> usize {
+        self.shared.waiters.len()
+    }
+
+    /// Changes of the leader seen since the start.
+    pub fn leader_changes(&self) -> u64 {
+        self.shared.cells.leader_changes.load(Ordering::Relaxed)
+    }
+
+    /// Proposals that failed here since the start.
+    pub fn proposals_failed(&self) -> u64 {
+        self.shared.cells.proposals_failed.load(Ordering::Relaxed)
+    }
+
+    /// etcd's first line of defence (semantics 9.3): what would grow the db beyond its
+    /// quota is not even proposed, and the alarm is raised.
+    fn refuse_over_quota(&self, request: &pb::InternalRaftRequest) -> Result<(), RequestError> {
+        let cost = match request {
+            pb::InternalRaftRequest { put: Some(put), .. } => quota::put_cost(put),
+            pb::InternalRaftRequest { txn: Some(txn), .. } => quota::txn_cost(txn),
+            pb::InternalRaftRequest { lease_grant: Some(_), .. } => quota::lease_cost(),
+            _ => return Ok(()),
+        };
+        let quota = Quota::from_flag(self.shared.options.quota_bytes);
+        if quota.allows(self.shared.backend.size(), cost) {
+            return Ok(());
+        }
+        self.shared.raise_nospace();
+        Err(ApplyError::NoSpace.into())
     }
 
     fn refuse_when_behind(&self) -> Result<(), RequestError> {

@@ -1,1 +1,217 @@
-//! Owns every thread, executes effects, boots and restores a member
+//! Owns every thread of a member: boots it, carries out its effects, stops it.
+//!
+//! | thread | owns | waits for |
+//! | --- | --- | --- |
+//! | consensus | raft | nobody |
+//! | log | the WAL | the disk |
+//! | apply | the replicated state | nobody |
+//! | committer | the db's writer | the disk |
+//! | watch, watch-read | the watchers | nobody; the disk |
+//! | read-N | nothing | the disk |
+//! | duties | what a leader does unasked | time |
+//!
+//! Shards of the server call a [`Handle`]; queues between threads are bounded, and
+//! no two threads ever wait for each other's queues (see `consensus`).
+
+mod apply_thread;
+mod boot;
+mod committer;
+mod consensus;
+mod duties;
+mod handle;
+mod leases;
+mod log_thread;
+mod options;
+mod read_pool;
+mod shared;
+pub mod stats;
+mod stop;
+mod view_past;
+mod waiters;
+mod watch_thread;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mainstay_env::{Clock, Dice, Disk};
+use mainstay_types::limits::PROPOSALS_WAITING_MAX;
+use tokio::sync::watch;
+
+use apply_thread::{ApplyHandle, ApplyThread};
+use boot::Booted;
+use committer::{Committer, CommitterHandle};
+use consensus::{Command, Consensus};
+use duties::Duties;
+use leases::Leases;
+use log_thread::{LogHandle, LogThread};
+use read_pool::ReadPool;
+use shared::{Cells, RequestIds, Shared};
+use stats::Stats;
+use stop::Stop;
+use view_past::ViewPast;
+use waiters::Waiters;
+use watch_thread::WatchDeps;
+
+pub use boot::BootError;
+pub use handle::{Handle, Identity, LeaseTimes, RequestError, Standing};
+pub use options::{AutoCompaction, Options};
+pub use watch_thread::{WatchCommand, WatchStream};
+
+/// Threads of the read pool.
+const READ_THREADS: usize = 2;
+
+/// A running member.
+pub struct Driver {
+    handle: Handle,
+    log: LogHandle,
+    ready: watch::Receiver<bool>,
+    duties: Option<Sender<()>>,
+    joins: Vec<JoinHandle<()>>,
+    /// Whether this start made the member.
+    is_new: bool,
+}
+
+impl Driver {
+    /// Boots the member in `options.data_dir` and starts its threads.
+    ///
+    /// # Errors
+    /// When the directory cannot be used; the error says why and what to do.
+    pub fn start(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        dice: &mut dyn Dice,
+    ) -> Result<Driver, BootError> {
+        let seed = dice.roll();
+        let booted = boot::boot(&disk, &options, seed)?;
+        let threads = |source| BootError::Disk {
+            doing: "start the threads of",
+            path: options.data_dir.clone(),
+            source,
+        };
+        start_threads(options.clone(), disk, clock, booted, seed).map_err(threads)
+    }
+
+    /// The front of the member.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Whether the member was born by this start.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Resolves once the member has published itself and can serve, or has stopped.
+    pub async fn ready(&mut self) {
+        // An error means that it stopped; then `Handle::stopped` says why.
+        let _ = self.ready.wait_for(|ready| *ready).await;
+    }
+
+    /// Stops all threads in the order in which work flows through them; everything
+    /// applied is committed to the db at the end.
+    pub fn stop(mut self) {
+        let shared = &self.handle.shared;
+        self.duties = None;
+        // A closed queue means that the thread has stopped already.
+        let _ = shared.consensus.send(Command::Stop);
+        self.log.stop();
+        shared.apply.stop();
+        shared.committer.stop();
+        shared.watch.stop();
+        shared.read_pool.stop();
+        for join in self.joins.drain(..) {
+            if join.join().is_err() {
+                tracing::error!("a thread had panicked");
+            }
+        }
+    }
+}
+
+fn start_threads(
+    options: Options,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    booted: Booted,
+    seed: u64,
+) -> std::io::Result<Driver> {
+    let Booted { identity, wal, backend, machine, member, applied, is_new } = booted;
+    let stats = Arc::new(Stats::default());
+    let stop = Stop::default();
+    let (consensus, commands) = bounded(PROPOSALS_WAITING_MAX);
+    let (apply, apply_orders) = ApplyHandle::new();
+    let (committer, committer_orders) = CommitterHandle::new(options.backend_batch_ops);
+    let view = Arc::new(ArcSwap::new(machine.view()));
+    let (read_pool, mut joins) = ReadPool::start(READ_THREADS)?;
+    let (watch, watch_joins) = watch_thread::start(WatchDeps {
+        past: Arc::new(ViewPast(Arc::clone(&view))),
+        clock: Arc::clone(&clock),
+        stats: Arc::clone(&stats),
+        progress_interval: options.watch_progress_interval,
+        seed,
+    })?;
+    joins.extend(watch_joins);
+    let (log, log_join) = LogThread {
+        wal,
+        max_wals: options.max_wals,
+        clock: Arc::clone(&clock),
+        stats: Arc::clone(&stats),
+        stop: stop.clone(),
+        consensus: consensus.clone(),
+    }
+    .start()?;
+    joins.push(log_join);
+    let shared = Arc::new(Shared {
+        identity,
+        cells: Cells::default(),
+        view,
+        membership: ArcSwap::new(Arc::clone(machine.membership())),
+        alarms: ArcSwap::new(Arc::clone(machine.alarms())),
+        backend: backend.clone(),
+        waiters: Waiters::new(),
+        consensus: consensus.clone(),
+        apply,
+        committer,
+        leases: Leases::new(Arc::clone(&clock), options.request_timeout()),
+        read_pool,
+        watch,
+        stats: Arc::clone(&stats),
+        stop: stop.clone(),
+        request_ids: RequestIds::new(identity.member, clock.wall()),
+        clock: Arc::clone(&clock),
+        options,
+    });
+    shared.cells.applied.store(applied.0, Ordering::Release);
+    let committer = Committer {
+        backend,
+        disk,
+        snap_dir: shared.options.snap_path(),
+        max_snapshots: shared.options.max_snapshots,
+        interval: shared.options.backend_batch_interval,
+        ops_limit: shared.options.backend_batch_ops,
+        clock,
+        log: log.clone(),
+        consensus,
+        stats,
+        stop,
+    };
+    joins.push(spawn("committer", move || committer.run(&committer_orders))?);
+    let at = machine.applied();
+    let apply = ApplyThread::new(Arc::clone(&shared), machine, at);
+    joins.push(spawn("apply", move || apply.run(&apply_orders))?);
+    let consensus = Consensus::new(Arc::clone(&shared), member, log.clone(), commands);
+    joins.push(spawn("consensus", move || consensus.run())?);
+    let (told, ready) = watch::channel(false);
+    let (duties_end, ended): (Sender<()>, Receiver<()>) = bounded(0);
+    let duties = Duties { shared: Arc::clone(&shared), ready: told };
+    joins.push(spawn("duties", move || duties.run(&ended))?);
+    let handle = Handle { shared };
+    Ok(Driver { handle, log, ready, duties: Some(duties_end), joins, is_new })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work)
+}

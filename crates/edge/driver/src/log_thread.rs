@@ -102,7 +102,8 @@ impl LogThread {
                 Ok(false) => return,
                 Err(error) => {
                     tracing::error!(error = %error, "failed to save Raft hard state and entries");
-                    self.stop.because(format!("failed to save Raft hard state and entries: {error}"));
+                    self.stop
+                        .because(format!("failed to save Raft hard state and entries: {error}"));
                     return;
                 }
             }
@@ -137,7 +138,11 @@ impl LogThread {
         Ok(true)
     }
 
-    fn flush(&mut self, gathered: Gathered, persisted: &Mutex<Option<Mark>>) -> Result<(), WalError> {
+    fn flush(
+        &mut self,
+        gathered: Gathered,
+        persisted: &Mutex<Option<Mark>>,
+    ) -> Result<(), WalError> {
         let Some(mark) = gathered.mark else { return Ok(()) };
         let before = self.clock.now();
         self.wal.save(gathered.hard_state.as_ref(), &gathered.entries, gathered.must_sync)?;

@@ -37,8 +37,8 @@ pub struct Options {
     pub max_snapshots: usize,
     /// `--max-wals`; 0 keeps all.
     pub max_wals: usize,
-    /// `--quota-backend-bytes` after defaults: `None` is no quota.
-    pub quota_bytes: Option<u64>,
+    /// `--quota-backend-bytes` as given: 0 is etcd's default, negative no quota.
+    pub quota_bytes: i64,
     /// `--backend-batch-interval`.
     pub backend_batch_interval: Duration,
     /// `--backend-batch-limit`: operations.
@@ -127,7 +127,7 @@ impl Default for Options {
             snapshot_catchup_entries: l::SNAPSHOT_CATCHUP_ENTRIES_DEFAULT,
             max_snapshots: 5,
             max_wals: 5,
-            quota_bytes: Some(l::QUOTA_BYTES_DEFAULT as u64),
+            quota_bytes: 0,
             backend_batch_interval: Duration::from_millis(100),
             backend_batch_ops: l::BACKEND_BATCH_OPS_DEFAULT,
             max_txn_ops: l::TXN_OPS_DEFAULT,

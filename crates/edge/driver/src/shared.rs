@@ -1,14 +1,19 @@
 //! What the threads and every [`Handle`](crate::Handle) hold together.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use crossbeam_channel::Sender;
+use mainstay_apply::Alarms;
 use mainstay_backend::Backend;
 use mainstay_env::Clock;
+use mainstay_membership::Membership;
 use mainstay_mvcc::View;
+use mainstay_proto::etcdserverpb as pb;
+use mainstay_proto::prost::Message as _;
 use mainstay_types::MemberId;
 
 use crate::Options;
@@ -29,7 +34,9 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cells: Cells,
-    pub(crate) view: ArcSwap<View>,
+    pub(crate) view: Arc<ArcSwap<View>>,
+    pub(crate) membership: ArcSwap<Membership>,
+    pub(crate) alarms: ArcSwap<Alarms>,
     pub(crate) backend: Backend,
     pub(crate) waiters: Waiters,
     pub(crate) consensus: Sender<Command>,
@@ -47,6 +54,31 @@ impl Shared {
     /// A request id that no other request of the cluster has.
     pub(crate) fn next_request_id(&self) -> u64 {
         self.request_ids.next()
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.cells.leader.load(Ordering::Acquire) == self.identity.member.0
+    }
+
+    /// Proposes without waiting for the outcome; lost when the queue is full.
+    pub(crate) fn propose_blindly(&self, mut request: pb::InternalRaftRequest) {
+        request.id = self.next_request_id();
+        let data = Bytes::from(request.encode_to_vec());
+        // Whoever proposes blindly comes again.
+        let _ = self.consensus.try_send(Command::Propose { id: request.id, data });
+    }
+
+    /// Raises the NOSPACE alarm for this member.
+    pub(crate) fn raise_nospace(&self) {
+        self.propose_blindly(pb::InternalRaftRequest {
+            alarm: Some(pb::AlarmRequest {
+                action: pb::alarm_request::AlarmAction::Activate as i32,
+                member_id: self.identity.member.0,
+                alarm: pb::AlarmType::Nospace as i32,
+            }),
+            ..Default::default()
+        });
     }
 }
 

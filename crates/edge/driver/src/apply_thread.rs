@@ -1,0 +1,329 @@
+//! The apply thread: owns the replicated state.
+//!
+//! Per turn: apply every committed entry in order, append its rows, publish the
+//! view, offer the events to the watchers, and only then fill the reply slots. So
+//! whoever got a reply finds what it says in any view loaded afterwards.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use mainstay_apply::{Applied, Compaction, Effects, LeaseChange, Machine};
+use mainstay_raft::Entry;
+use mainstay_types::{Index, Term};
+use mainstay_watch::{Event, EventBatch, EventKind};
+
+use crate::committer::StateAt;
+use crate::consensus::Command;
+use crate::handle::RequestError;
+use crate::shared::Shared;
+use crate::waiters::Answer;
+
+/// Turns that may wait. The consensus thread blocks past it; this thread never waits
+/// for that one.
+const QUEUE_MAX: usize = 1024;
+/// Entries of a turn, so that the first reply of many does not wait for the last.
+const TURN_ENTRIES_MAX: usize = 256;
+
+/// A question to the machine, asked between two entries.
+pub(crate) type Question = Box<dyn FnOnce(&Machine) + Send>;
+
+pub(crate) enum Order {
+    Apply(Vec<Entry>),
+    Ask(Question),
+    TakeSnapshot,
+    Stop,
+}
+
+/// The front of the apply thread.
+#[derive(Clone)]
+pub(crate) struct ApplyHandle {
+    orders: Sender<Order>,
+}
+
+impl ApplyHandle {
+    pub(crate) fn new() -> (ApplyHandle, Receiver<Order>) {
+        let (orders, queue) = bounded(QUEUE_MAX);
+        (ApplyHandle { orders }, queue)
+    }
+
+    pub(crate) fn apply(&self, entries: Vec<Entry>) {
+        // A closed queue means the thread has stopped, with its reason told.
+        let _ = self.orders.send(Order::Apply(entries));
+    }
+
+    pub(crate) fn take_snapshot(&self) {
+        // As above.
+        let _ = self.orders.send(Order::TakeSnapshot);
+    }
+
+    pub(crate) fn ask(&self, question: Question) -> Result<(), RequestError> {
+        self.orders.try_send(Order::Ask(question)).map_err(|error| match error {
+            crossbeam_channel::TrySendError::Full(_) => RequestError::TooManyRequests,
+            crossbeam_channel::TrySendError::Disconnected(_) => RequestError::Stopped,
+        })
+    }
+
+    pub(crate) fn stop(&self) {
+        // As above.
+        let _ = self.orders.send(Order::Stop);
+    }
+}
+
+/// The thread's state.
+pub(crate) struct ApplyThread {
+    shared: Arc<Shared>,
+    machine: Machine,
+    applied: (Index, Term),
+    /// When the next slice of a compaction is due.
+    slice_due: Option<Duration>,
+    compaction: Option<Running>,
+}
+
+/// A compaction whose rows are being deleted.
+struct Running {
+    begun: Duration,
+    deleted: u64,
+    /// Clients that wait for the end (`physical`), with their answers.
+    waiting: Vec<(u64, Answer)>,
+}
+
+/// What a turn has to give out once its view is published.
+#[derive(Default)]
+struct Turn {
+    answers: Vec<(u64, Answer)>,
+    events: Vec<Arc<EventBatch>>,
+    compacted: Option<i64>,
+}
+
+impl ApplyThread {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        machine: Machine,
+        applied: (Index, Term),
+    ) -> ApplyThread {
+        let mut thread =
+            ApplyThread { shared, machine, applied, slice_due: None, compaction: None };
+        if thread.machine.is_compacting() {
+            thread.begin_compaction();
+        }
+        thread
+    }
+
+    /// Runs until stopped, or until an entry cannot be applied.
+    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            let order = match self.slice_due {
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => orders.recv_timeout(due.saturating_sub(self.shared.clock.now())),
+            };
+            let result = match order {
+                Ok(Order::Apply(entries)) => self.apply(&entries),
+                Ok(Order::Ask(question)) => {
+                    question(&self.machine);
+                    Ok(())
+                }
+                Ok(Order::TakeSnapshot) => {
+                    self.take_snapshot();
+                    Ok(())
+                }
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(reason) = result {
+                tracing::error!(%reason, "failed to apply");
+                self.shared.stop.because(reason);
+                return;
+            }
+            self.compact_when_due();
+        }
+    }
+
+    fn apply(&mut self, entries: &[Entry]) -> Result<(), String> {
+        for part in entries.chunks(TURN_ENTRIES_MAX) {
+            let mut turn = Turn::default();
+            for entry in part {
+                self.apply_one(entry, &mut turn)?;
+            }
+            self.give_out(turn);
+        }
+        Ok(())
+    }
+
+    fn apply_one(&mut self, entry: &Entry, turn: &mut Turn) -> Result<(), String> {
+        let begun = self.shared.clock.now();
+        let waiters = &self.shared.waiters;
+        let is_local = |id: u64| waiters.is_expected(id);
+        let applied = self.machine.apply(entry, is_local).map_err(|e| e.to_string())?;
+        self.applied = (entry.index, entry.term);
+        let Applied { request_id, batch, outcome, events, leases, effects } = applied;
+        if let Some(batch) = batch {
+            self.shared.backend.append(batch);
+        }
+        self.change_leases(&leases);
+        if let Some(batch) = event_batch(events) {
+            turn.events.push(Arc::new(batch));
+        }
+        let answer = outcome.map_err(RequestError::from);
+        match effects.compaction {
+            Some(compaction) => self.compacted(compaction, request_id, answer, turn),
+            None => turn.answers.push((request_id, answer)),
+        }
+        self.follow(effects);
+        self.watch_duration(begun, entry);
+        Ok(())
+    }
+
+    /// What an entry asks of other threads.
+    fn follow(&mut self, effects: Effects) {
+        let shared = &*self.shared;
+        if effects.first_of_term && shared.leads() {
+            // Leases start to count down on a new leader as it applies its first entry.
+            let extend = shared.options.election_timeout;
+            shared.leases.promote(self.machine.leases().leases(), extend);
+        }
+        if let Some(change) = effects.conf_change {
+            // The consensus thread never waits for this one, so this cannot block for ever.
+            let _ = shared.consensus.send(Command::ConfChanged(change.raft));
+        }
+        if effects.membership_changed {
+            shared.membership.store(Arc::clone(self.machine.membership()));
+        }
+        if effects.alarms_changed {
+            shared.alarms.store(Arc::clone(self.machine.alarms()));
+        }
+        if effects.raise_nospace {
+            shared.raise_nospace();
+        }
+        if effects.snapshot_now {
+            self.take_snapshot();
+        }
+    }
+
+    fn watch_duration(&self, begun: Duration, entry: &Entry) {
+        let took = self.shared.clock.now().saturating_sub(begun);
+        if took > self.shared.options.warning_apply {
+            self.shared.stats.slow_apply.inc();
+            tracing::warn!(
+                took = ?took,
+                index = entry.index.0,
+                bytes = entry.data.len(),
+                "apply request took too long"
+            );
+        }
+    }
+
+    /// Order matters: view, events, answers, then how far we are.
+    fn give_out(&mut self, turn: Turn) {
+        let shared = &*self.shared;
+        shared.view.store(self.machine.view());
+        for batch in turn.events {
+            shared.watch.publish(batch);
+        }
+        if let Some(revision) = turn.compacted {
+            shared.watch.compacted(revision);
+        }
+        shared.cells.applied.store(self.applied.0.0, Ordering::Release);
+        for (id, answer) in turn.answers {
+            if id != 0 {
+                shared.waiters.fill(id, answer);
+            }
+        }
+        // A full queue means the consensus thread is awake and will look by itself.
+        let _ = shared.consensus.try_send(Command::Wake);
+        shared.committer.gathered(shared.backend.pending_ops());
+    }
+
+    fn change_leases(&self, changes: &[LeaseChange]) {
+        let leases = &self.shared.leases;
+        for change in changes {
+            match change {
+                LeaseChange::Granted(lease) => leases.granted(*lease),
+                LeaseChange::Revoked(id) => leases.revoked(*id),
+                LeaseChange::Checkpointed(id, remaining) => leases.checkpointed(*id, *remaining),
+            }
+        }
+    }
+
+    fn compacted(&mut self, compaction: Compaction, id: u64, answer: Answer, turn: &mut Turn) {
+        turn.compacted = Some(compaction.revision);
+        self.begin_compaction();
+        match &mut self.compaction {
+            Some(running) if compaction.physical => running.waiting.push((id, answer)),
+            _ => turn.answers.push((id, answer)),
+        }
+    }
+
+    fn begin_compaction(&mut self) {
+        let now = self.shared.clock.now();
+        self.slice_due = Some(now);
+        self.compaction.get_or_insert(Running { begun: now, deleted: 0, waiting: Vec::new() });
+    }
+
+    /// One slice, when its time has come; entries go first in between.
+    fn compact_when_due(&mut self) {
+        let now = self.shared.clock.now();
+        if self.slice_due.is_none_or(|due| due > now) {
+            return;
+        }
+        let limit = self.shared.options.compaction_batch;
+        let Some((batch, slice)) = self.machine.compaction_slice(limit) else {
+            self.slice_due = None;
+            return;
+        };
+        self.shared.backend.append(batch);
+        self.shared.committer.gathered(self.shared.backend.pending_ops());
+        if let Some(running) = &mut self.compaction {
+            running.deleted += slice.deleted as u64;
+        }
+        if slice.finished {
+            self.end_compaction(slice.revision);
+        } else {
+            self.slice_due = Some(now + self.shared.options.compaction_pause);
+        }
+    }
+
+    fn end_compaction(&mut self, revision: i64) {
+        self.slice_due = None;
+        // Views from now on no longer carry what was compacted.
+        self.shared.view.store(self.machine.view());
+        let Some(running) = self.compaction.take() else { return };
+        let took = self.shared.clock.now().saturating_sub(running.begun);
+        self.shared.stats.compaction_keys.add(running.deleted);
+        self.shared.stats.compaction_total_ms.observe_value(took.as_secs_f64() * 1e3);
+        tracing::info!(
+            compact_revision = revision,
+            took = ?took,
+            deleted = running.deleted,
+            "finished scheduled compaction"
+        );
+        for (id, answer) in running.waiting {
+            self.shared.waiters.fill(id, answer);
+        }
+    }
+
+    /// The membership exactly at the applied index, for a `.snap` file.
+    fn take_snapshot(&mut self) {
+        let (index, term) = self.applied;
+        self.shared.committer.snapshot(StateAt {
+            index,
+            term,
+            conf_state: self.machine.conf_state(),
+            data: Bytes::from(self.machine.snapshot_v2_json()),
+        });
+    }
+}
+
+/// The events of one entry as watchers take them; `None` when there are none.
+fn event_batch(events: Vec<mainstay_mvcc::Event>) -> Option<EventBatch> {
+    let revision = events.first()?.revision.main;
+    let events = events.into_iter().map(|event| Event {
+        kind: if event.deleted { EventKind::Delete } else { EventKind::Put },
+        key: event.key,
+        kv: event.kv,
+        prev: None,
+    });
+    Some(EventBatch { revision, events: events.collect() })
+}

@@ -1,0 +1,192 @@
+//! What a leader does without being asked: it publishes itself, gives a new cluster
+//! its version, lets leases expire, and compacts when told to by the flags.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use mainstay_proto::etcdserverpb as pb;
+use mainstay_proto::membershippb;
+use mainstay_types::Version;
+use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
+use tokio::sync::watch;
+
+use crate::options::AutoCompaction;
+use crate::shared::Shared;
+
+/// How often leases are looked at (etcd, lessor's loop).
+const TURN: Duration = Duration::from_millis(500);
+/// How often the start looks for its leader and its entries.
+const START_TURN: Duration = Duration::from_millis(2);
+/// How often a revision is looked at in revision mode (etcd, `revInterval`).
+const REVISION_EVERY: Duration = Duration::from_secs(300);
+
+/// The thread's state.
+pub(crate) struct Duties {
+    pub(crate) shared: Arc<Shared>,
+    /// Told once the member has published itself and serves.
+    pub(crate) ready: watch::Sender<bool>,
+}
+
+impl Duties {
+    /// Runs until the channel closes.
+    pub(crate) fn run(self, stop: &Receiver<()>) {
+        if !self.publish(stop) {
+            return;
+        }
+        // Nobody may wait for it.
+        let _ = self.ready.send(true);
+        let mut compactor = self.shared.options.auto_compaction.map(Compactor::new);
+        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(TURN) {
+            if !self.shared.leads() {
+                continue;
+            }
+            self.revoke_expired();
+            if let Some(compactor) = &mut compactor {
+                compactor.turn(&self.shared);
+            }
+        }
+    }
+
+    /// Publishes name and client URLs, and the version of a cluster that has none.
+    /// Answers `false` when the member stops before that.
+    fn publish(&self, stop: &Receiver<()>) -> bool {
+        let mut asked = (false, false);
+        loop {
+            if let Err(RecvTimeoutError::Disconnected) | Ok(()) = stop.recv_timeout(START_TURN) {
+                return false;
+            }
+            if !self.shared.leads() {
+                continue;
+            }
+            let published = self.is_published();
+            let has_version = self.next_version().is_none();
+            if published && has_version {
+                return true;
+            }
+            if !published && !asked.0 {
+                asked.0 = true;
+                self.propose_attributes();
+            }
+            // In etcd's order: a member is known before its cluster has a version.
+            if published && !has_version && !asked.1 {
+                asked.1 = true;
+                self.propose_version();
+            }
+        }
+    }
+
+    fn is_published(&self) -> bool {
+        let options = &self.shared.options;
+        let membership = self.shared.membership.load();
+        membership.member(self.shared.identity.member).is_some_and(|member| {
+            member.name == options.name && member.client_urls == options.client_urls
+        })
+    }
+
+    fn propose_attributes(&self) {
+        let options = &self.shared.options;
+        let attributes = membershippb::Attributes {
+            name: options.name.clone(),
+            client_urls: options.client_urls.clone(),
+        };
+        self.shared.propose_blindly(pb::InternalRaftRequest {
+            cluster_member_attr_set: Some(membershippb::ClusterMemberAttrSetRequest {
+                member_id: self.shared.identity.member.0,
+                member_attributes: Some(attributes),
+            }),
+            ..Default::default()
+        });
+    }
+
+    /// The version to set: versions hold, so only a cluster without one, or at the
+    /// 3.0.0 that etcd puts in while it does not know, gets one.
+    fn next_version(&self) -> Option<Version> {
+        match self.shared.membership.load().version() {
+            None => Some(self.shared.options.initial_cluster_version),
+            Some(version) if version == Version::line(3, 0) => {
+                Some(self.shared.options.initial_cluster_version)
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn propose_version(&self) {
+        let Some(version) = self.next_version() else { return };
+        tracing::info!(cluster_version = %version, "setting up initial cluster version");
+        let request = membershippb::ClusterVersionSetRequest { ver: version.to_string() };
+        self.shared.propose_blindly(pb::InternalRaftRequest {
+            cluster_version_set: Some(request),
+            ..Default::default()
+        });
+    }
+
+    fn revoke_expired(&self) {
+        for id in self.shared.leases.expired(LEASE_REVOKES_PER_TURN) {
+            self.shared.stats.leases_expired.inc();
+            self.shared.propose_blindly(pb::InternalRaftRequest {
+                lease_revoke: Some(pb::LeaseRevokeRequest { id: id.0 }),
+                ..Default::default()
+            });
+        }
+    }
+}
+
+/// Automatic compaction (semantics 5.1).
+struct Compactor {
+    mode: AutoCompaction,
+    /// When the next sample is due.
+    due: Option<Duration>,
+    /// Revisions, the oldest first.
+    samples: VecDeque<i64>,
+    last: i64,
+}
+
+impl Compactor {
+    fn new(mode: AutoCompaction) -> Compactor {
+        Compactor { mode, due: None, samples: VecDeque::new(), last: 0 }
+    }
+
+    fn turn(&mut self, shared: &Shared) {
+        let now = shared.clock.now();
+        if self.due.is_some_and(|due| due > now) {
+            return;
+        }
+        let revision = shared.view.load().revision();
+        let target = match self.mode {
+            AutoCompaction::Periodic(period) => {
+                let every = period.min(Duration::from_secs(3600)) / 10;
+                self.due = Some(now + every);
+                self.sample(revision, period, every)
+            }
+            AutoCompaction::Revision(keep) => {
+                let first = self.due.is_none();
+                self.due = Some(now + REVISION_EVERY);
+                (!first).then_some(revision - keep)
+            }
+        };
+        let Some(target) = target.filter(|target| *target > self.last && *target > 0) else {
+            return;
+        };
+        self.last = target;
+        tracing::info!(revision = target, "starting auto compaction");
+        shared.propose_blindly(pb::InternalRaftRequest {
+            compaction: Some(pb::CompactionRequest { revision: target, physical: false }),
+            ..Default::default()
+        });
+    }
+
+    /// Takes a sample; answers the oldest once a whole period is covered.
+    fn sample(&mut self, revision: i64, period: Duration, every: Duration) -> Option<i64> {
+        let keep = (period.as_nanos() / every.as_nanos().max(1)) as usize + 1;
+        self.samples.push_back(revision);
+        if self.samples.len() < keep {
+            return None;
+        }
+        while self.samples.len() > keep {
+            self.samples.pop_front();
+        }
+        self.samples.front().copied()
+    }
+}
