@@ -110,6 +110,14 @@ impl SimDisk {
         self.lock().powered = false;
     }
 
+    /// Takes a cut back, as if only the program had died at that step: what it
+    /// wrote is in the system's cache, and still not synced. No cut is planned then.
+    pub fn revive(&self) {
+        let mut state = self.lock();
+        state.powered = true;
+        state.cut_at = None;
+    }
+
     /// Whether the power was cut.
     pub fn is_cut(&self) -> bool {
         !self.lock().powered

@@ -190,6 +190,19 @@ fn the_power_goes_at_a_step() {
 }
 
 #[test]
+fn a_program_may_die_without_the_disk() {
+    let (disk, file) = with_file();
+    disk.cut_at(1);
+    file.write_at(0, b"2").unwrap_err();
+    drop(file);
+    disk.revive();
+    assert_eq!(disk.contents("/a").unwrap()[0], b'2');
+    assert_eq!(disk.crash_with(Unsynced::Lost, 0).contents("/a").unwrap()[0], 1);
+    open(&disk, "/a", OpenMode::ReadWrite).sync().unwrap();
+    assert_eq!(disk.crash_with(Unsynced::Lost, 0).contents("/a").unwrap()[0], b'2');
+}
+
+#[test]
 fn an_observer_sees_every_step_before_it_happens() {
     let disk = SimDisk::new(1);
     let seen = Arc::new(Mutex::new(Vec::new()));

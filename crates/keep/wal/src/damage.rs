@@ -163,7 +163,7 @@ impl Scene<'_> {
     fn damage(&self, length: Option<Length>, record: Option<Record<'_>>) -> Verdict {
         let offset = self.at as u64;
         let (expected, found) = match (length, record) {
-            (None, _) => ("a length field", format!("{}", hex(&self.field()))),
+            (None, _) => ("a length field", hex(&self.field())),
             (Some(length), None) => (
                 "a record (kind 1 to 5, crc, data)",
                 format!("{} bytes that are none", length.record),

@@ -163,6 +163,10 @@ impl Collector {
                 self.last_index = entry.index;
                 if entry.index > self.from.index {
                     self.take_entry(place, entry)?;
+                } else {
+                    // It replaces all behind it, also what is behind the snapshot.
+                    // (etcd keeps that here, entries of an older term.)
+                    self.entries.clear();
                 }
             }
         }

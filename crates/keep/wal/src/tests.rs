@@ -1,4 +1,9 @@
 //! Tests of the log as a whole.
 
+mod crashes;
+mod damage;
+mod golden;
+mod model;
+mod snaps;
 mod support;
 mod writing;

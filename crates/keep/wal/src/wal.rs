@@ -380,8 +380,9 @@ impl Wal {
         }
         self.failed = true;
         let Segment { name, file, path } = self.segments.back().expect("there is always a tail");
+        // Its records are synced. The zeros behind them may come back after a crash
+        // and do no harm, so that this is not worth a sync.
         file.set_len(self.offset).doing("cut", path)?;
-        file.sync().doing("sync", path)?;
         let name = SegmentName { seq: name.seq + 1, first: self.last_index.next() };
 
         let Prepared { path: temporary, file } =
@@ -428,9 +429,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Completes mended records and makes everything behind the last record zeros, on
-/// the disk, before anything is appended: what a later crash leaves there must not
-/// be mixed with what this one left. Returns where a torn segment was copied.
+/// Completes mended records, makes everything behind the last record zeros, and
+/// syncs. What a later crash leaves there must not be mixed with what this one left;
+/// and when only the program died, what was read may be in the system's cache alone,
+/// while whoever reads it takes it for safe. Returns where a torn segment was copied.
 fn clean_tail(
     disk: &dyn Disk,
     dir: &Path,
@@ -457,9 +459,8 @@ fn clean_tail(
             other => other?,
         }
     }
-    if end.dirty || !end.mends.is_empty() {
-        file.sync().doing("sync", path)?;
-    }
+    file.sync().doing("sync", path)?;
+    disk.sync_dir(dir).doing("sync", dir)?;
     Ok(copy)
 }
 
