@@ -189,11 +189,11 @@ impl<'a> Intervals<'a> {
     /// the left answers [`Intervals::contains`].
     fn add_interval(&mut self, start: &'a [u8], end: &'a [u8]) {
         let (mut from, mut to) = (start, end);
-        if let Some((left, End::Before(left_end))) = self.ends.range(..=start).next_back() {
-            if *left_end >= start {
-                from = *left;
-                to = to.max(left_end);
-            }
+        if let Some((left, End::Before(left_end))) = self.ends.range(..=start).next_back()
+            && *left_end >= start
+        {
+            from = *left;
+            to = to.max(left_end);
         }
         while let Some((at, inside)) = self.ends.range(from..=to).next() {
             let at = *at;

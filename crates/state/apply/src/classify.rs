@@ -1,7 +1,23 @@
 //! Which transactions need the log (semantics 4.9).
 
+use mainstay_mvcc::View;
 use mainstay_proto::etcdserverpb as pb;
 use pb::request_op::Request as Op;
+
+use crate::{ApplyError, txn};
+
+/// Answers a transaction that [`is_read_only`] from a view: no log, no writer's
+/// lock. A linearizable one waits for its read index first.
+///
+/// # Errors
+/// A revision that cannot be asked for, or a disk that fails.
+///
+/// # Panics
+/// When the transaction does not only read.
+pub fn read_only_txn(view: &View, request: &pb::TxnRequest) -> Result<pb::TxnResponse, ApplyError> {
+    assert!(is_read_only(request), "a transaction that writes goes through the log");
+    txn::read_only_txn(view, request)
+}
 
 /// Whether a transaction only reads, so that it needs no log entry: every
 /// operation of both branches is a range. A nested transaction makes it a

@@ -102,7 +102,7 @@ pub struct Effects {
     /// starts and waiting reads are sent again.
     pub first_of_term: bool,
     /// A configuration change.
-    pub conf_change: Option<ConfEffect>,
+    pub conf_change: Option<Box<ConfEffect>>,
     /// The membership, cluster version or downgrade job changed.
     pub membership_changed: bool,
     /// The alarms changed.
@@ -115,3 +115,15 @@ pub struct Effects {
     pub snapshot_now: bool,
 }
 
+impl Applied {
+    pub(crate) fn before_start(request_id: u64) -> Applied {
+        Applied {
+            request_id,
+            batch: None,
+            outcome: Ok(Reply::Done),
+            events: Vec::new(),
+            leases: Vec::new(),
+            effects: Effects::default(),
+        }
+    }
+}

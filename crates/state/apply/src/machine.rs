@@ -1,0 +1,285 @@
+//! The replicated state machine.
+
+use std::sync::Arc;
+
+use mainstay_backend::{Backend, Batch, Bucket, meta};
+use mainstay_lease::Book;
+use mainstay_membership::{Change, Membership, ValidateError, gojson};
+use mainstay_mvcc::{Event, Slice, Store, TxnEnd, View};
+use mainstay_raft::{ConfChange, ConfState, Entry};
+use mainstay_types::{Index, MemberId, Term};
+use serde::Serialize;
+
+use crate::alarms::Alarms;
+use crate::entry::{Command, Request, decode};
+use crate::guard::{self, Failure};
+use crate::quota::Quota;
+use crate::reply::{Applied, ConfEffect, Effects, LeaseChange, MemberChange, Reply};
+use crate::{ApplyError, StopError};
+
+/// What a member brings of its own. All but `quota` must be alike on all
+/// members for their states to be, as in etcd.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Shortest time to live of a lease in seconds: `ceil(1.5 * election timeout)`.
+    pub lease_ttl_min: i64,
+    /// `--max-learners`.
+    pub learners_max: usize,
+    /// `--quota-backend-bytes`.
+    pub quota: Quota,
+    /// Whether checkpoints of leases are persisted below cluster version 3.6
+    /// (gate `LeaseCheckpointPersist`).
+    pub persist_checkpoints: bool,
+}
+
+/// All replicated state of a member. One thread owns it and applies entries in
+/// order; [`Machine::view`] gives readers an unchanging view.
+///
+/// After each [`Machine::apply`] the caller appends the batch to
+/// [`Machine::backend`] before it does anything else with the machine: what
+/// follows reads this entry's rows there.
+pub struct Machine {
+    pub(crate) options: Options,
+    pub(crate) backend: Backend,
+    pub(crate) store: Store,
+    pub(crate) leases: Book,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) alarms: Arc<Alarms>,
+    applied: (Index, Term),
+}
+
+/// What [`Machine::load`] has made from the rows.
+pub(crate) struct Parts {
+    pub(crate) backend: Backend,
+    pub(crate) store: Store,
+    pub(crate) leases: Book,
+    pub(crate) membership: Membership,
+    pub(crate) alarms: Alarms,
+    pub(crate) applied: (Index, Term),
+}
+
+/// What one entry has led to so far.
+pub(crate) struct Turn {
+    pub(crate) batch: Batch,
+    pub(crate) events: Vec<Event>,
+    pub(crate) leases: Vec<LeaseChange>,
+    pub(crate) effects: Effects,
+    /// Whether a client of this member waits for the outcome.
+    pub(crate) local: bool,
+}
+
+impl Turn {
+    /// Takes over what a transaction has changed.
+    pub(crate) fn take(&mut self, end: TxnEnd) {
+        end.rows.into_iter().for_each(|row| self.batch.put_revision(row));
+        self.events = end.events;
+    }
+}
+
+impl Machine {
+    pub(crate) fn from_parts(options: Options, parts: Parts) -> Machine {
+        let Parts { backend, store, leases, membership, alarms, applied } = parts;
+        let (membership, alarms) = (Arc::new(membership), Arc::new(alarms));
+        Machine { options, backend, store, leases, membership, alarms, applied }
+    }
+
+    /// Applies the next entry. `is_local` says whether the proposer of a request
+    /// with this id waits here; it decides which answers are made, never what
+    /// changes. An entry that the store had applied before the start is only
+    /// decoded.
+    ///
+    /// # Errors
+    /// When the entry cannot be applied as on every other member; this one must
+    /// stop then, and neither publish nor persist anything more.
+    ///
+    /// # Panics
+    /// When entries are skipped, or one is applied twice after the start.
+    pub fn apply(
+        &mut self,
+        entry: &Entry,
+        is_local: impl FnOnce(u64) -> bool,
+    ) -> Result<Applied, StopError> {
+        let decoded = decode(entry)?;
+        let request_id = decoded.request_id;
+        if decoded.index <= self.applied.0 {
+            return Ok(Applied::before_start(request_id));
+        }
+        assert!(decoded.index == self.applied.0.next(), "entries are applied one by one");
+        let applied = (decoded.index, decoded.term);
+        let mut turn = Turn {
+            batch: Batch::new(applied),
+            events: Vec::new(),
+            leases: Vec::new(),
+            effects: Effects::default(),
+            local: request_id != 0 && is_local(request_id),
+        };
+        let result = match decoded.command {
+            Command::FirstOfTerm => {
+                turn.effects.first_of_term = true;
+                Ok(Reply::Done)
+            }
+            Command::ConfChange { kind, change, context } => {
+                let raft = ConfChange { id: request_id, kind, node: change.member(), context };
+                self.change_membership(&mut turn, change, raft).map_err(Failure::from)
+            }
+            Command::Request(request) => self.guarded(&mut turn, request),
+        };
+        let outcome = match result {
+            Ok(reply) => Ok(reply),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Stop(why)) => return Err(StopError { index: decoded.index, why }),
+        };
+        self.applied = applied;
+        let Turn { batch, events, leases, effects, local: _ } = turn;
+        Ok(Applied { request_id, batch: Some(batch), outcome, events, leases, effects })
+    }
+
+    /// Guards, then the request, then the quota: the order in which etcd's
+    /// appliers stand around each other.
+    fn guarded(&mut self, turn: &mut Turn, request: Request) -> Result<Reply, Failure> {
+        let cost = guard::cost(&request);
+        let fits = cost == 0 || self.options.quota.allows(self.backend.size(), cost);
+        guard::check(&self.alarms, &request)?;
+        let reply = self.execute(turn, request)?;
+        if !fits {
+            // No NOSPACE alarm is raised, or the guard had refused the request.
+            turn.effects.raise_nospace = true;
+            return Err(ApplyError::NoSpace.into());
+        }
+        Ok(reply)
+    }
+
+    fn change_membership(
+        &mut self,
+        turn: &mut Turn,
+        change: Change,
+        raft: ConfChange,
+    ) -> Result<Reply, ApplyError> {
+        if let Err(error) = self.membership.validate(&change, self.options.learners_max) {
+            turn.effects.conf_change = Some(Box::new(refused(raft, error)));
+            return Err(error.into());
+        }
+        let id = change.member();
+        let membership = Arc::make_mut(&mut self.membership);
+        membership.apply(change.clone());
+        let outcome = match change {
+            Change::Add(member) => MemberChange::Added(member),
+            Change::Promote(id) => MemberChange::Promoted(id),
+            Change::Remove(id) => MemberChange::Removed(id),
+            Change::UpdatePeerUrls(id, urls) => MemberChange::PeerUrls(id, urls),
+        };
+        self.write_member(turn, id);
+        let conf_state = self.conf_state();
+        turn.batch.put(Bucket::Meta, meta::CONF_STATE, conf_state_json(&conf_state));
+        turn.effects.membership_changed = true;
+        turn.effects.conf_change =
+            Some(Box::new(ConfEffect { raft, conf_state: Some(conf_state), outcome: Ok(outcome) }));
+        Ok(Reply::Members(self.membership.members().cloned().collect()))
+    }
+
+    /// Writes what the membership says about `id` now.
+    pub(crate) fn write_member(&self, turn: &mut Turn, id: MemberId) {
+        let key = id.to_string();
+        match self.membership.member(id) {
+            Some(member) => turn.batch.put(Bucket::Members, key, member.to_json()),
+            None => {
+                turn.batch.delete(Bucket::Members, key.clone());
+                turn.batch.put(Bucket::MembersRemoved, key, &b"removed"[..]);
+            }
+        }
+    }
+
+    /// An unchanging view of the key space as of the last applied entry, whose
+    /// batch must have been appended.
+    pub fn view(&self) -> Arc<View> {
+        Arc::new(self.store.view())
+    }
+
+    /// The last applied entry.
+    pub fn applied(&self) -> (Index, Term) {
+        self.applied
+    }
+
+    /// The raft configuration that the membership stands for. What a start takes
+    /// instead of what any file says, as 3.7 does.
+    pub fn conf_state(&self) -> ConfState {
+        ConfState {
+            voters: self.membership.voters(),
+            learners: self.membership.learners(),
+            ..ConfState::default()
+        }
+    }
+
+    /// Members, removed members, cluster version and downgrade job; to be published
+    /// whenever [`Effects::membership_changed`].
+    pub fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    /// The alarms; to be published whenever [`Effects::alarms_changed`].
+    pub fn alarms(&self) -> &Arc<Alarms> {
+        &self.alarms
+    }
+
+    /// The leases and their keys.
+    pub fn leases(&self) -> &Book {
+        &self.leases
+    }
+
+    /// The store below.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// The quota in force.
+    pub fn quota(&self) -> Quota {
+        self.options.quota
+    }
+
+    /// What a `.snap` at the last applied entry holds: the membership as etcd 3.5
+    /// boots from it.
+    pub fn snapshot_v2_json(&self) -> Vec<u8> {
+        self.membership.to_v2_json()
+    }
+
+    /// Whether rows of a compaction wait to be deleted.
+    pub fn is_compacting(&self) -> bool {
+        self.store.is_compacting()
+    }
+
+    /// Deletes the next rows of a compaction, up to about `limit`. The batch is
+    /// the caller's to append at once; `None` when nothing is to be done.
+    pub fn compaction_slice(&mut self, limit: usize) -> Option<(Batch, Slice)> {
+        let mut batch = Batch::new(self.applied);
+        let slice = self.store.compaction_slice(limit, &mut batch)?;
+        Some((batch, slice))
+    }
+}
+
+/// Raft is told of a change of nobody, so that the next one may be proposed.
+fn refused(raft: ConfChange, error: ValidateError) -> ConfEffect {
+    let raft = ConfChange { node: MemberId::NONE, ..raft };
+    ConfEffect { raft, conf_state: None, outcome: Err(error) }
+}
+
+/// Go's JSON of a `ConfState` (disk.md 5).
+#[derive(Serialize)]
+struct ConfStateJson {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    learners: Vec<u64>,
+    auto_leave: bool,
+}
+
+fn conf_state_json(conf_state: &ConfState) -> Vec<u8> {
+    let ids = |ids: &[MemberId]| ids.iter().map(|id| id.0).collect();
+    gojson::to_vec(&ConfStateJson {
+        voters: ids(&conf_state.voters),
+        learners: ids(&conf_state.learners),
+        auto_leave: false,
+    })
+}
+
+#[cfg(test)]
+mod tests;
