@@ -162,6 +162,27 @@ fn a_revoked_lease_takes_its_keys_along_sorted_in_one_revision() {
 }
 
 #[test]
+fn a_deleted_key_leaves_its_lease() {
+    let mut rig = Rig::new();
+    rig.grant(5, 60).outcome.unwrap();
+    rig.put("a", 5).unwrap();
+    rig.put("b", 5).unwrap();
+    let delete_range = Some(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() });
+    rig.run(pb::InternalRaftRequest { delete_range, ..Default::default() }).outcome.unwrap();
+    let keys = |rig: &Rig| rig.machine.leases().keys(LeaseId(5)).cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&rig), ["b"]);
+    rig.restart();
+    assert_eq!(keys(&rig), ["b"]);
+}
+
+#[test]
+fn a_machine_can_move_to_its_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Machine>();
+    is_send::<Applied>();
+}
+
+#[test]
 fn checkpoints_are_persisted_from_3_6_on() {
     for (version, kept) in [("3.5.0", 0), ("3.6.0", 40)] {
         let mut rig = Rig::new();
