@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_apply::quota::{self, Quota};
 use mainstay_apply::{Alarms, ApplyError, Machine, Reply};
 use mainstay_backend::Backend;
 use mainstay_membership::Membership;
@@ -149,7 +148,6 @@ impl Handle {
             return Err(RequestError::TooLarge);
         }
         self.refuse_when_behind()?;
-        self.refuse_over_quota(&request)?;
         let data = Bytes::from(request.encode_to_vec());
         let answer = self.shared.waiters.expect_reply(id);
         if let Err(error) = self.send(Command::Propose { id, data }) {
@@ -162,6 +160,11 @@ impl Handle {
             guard.answered();
         }
         reply?
+    }
+
+    /// A lease id that nobody else has: a request id without its sign (semantics 7.1).
+    pub fn next_lease_id(&self) -> LeaseId {
+        LeaseId((self.shared.next_request_id() & (i64::MAX as u64)) as i64)
     }
 
     /// Opens a watch stream.
@@ -239,7 +242,7 @@ impl Handle {
 
     /// Remaining time of a lease, `None` when it is unknown. May be negative while
     /// an expired lease waits for its revocation.
-    pub fn lease_remaining(&self, lease: LeaseId) -> Option<LeaseTimes> {
+    pub fn lease_times(&self, lease: LeaseId) -> Option<LeaseTimes> {
         self.shared.leases.times(lease)
     }
 
@@ -266,7 +269,7 @@ impl Handle {
 
     async fn revoked(&self, lease: LeaseId) {
         let patience = tokio::time::Instant::now() + self.request_timeout();
-        while self.lease_remaining(lease).is_some() && tokio::time::Instant::now() < patience {
+        while self.lease_times(lease).is_some() && tokio::time::Instant::now() < patience {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -294,23 +297,6 @@ impl Handle {
     /// Proposals that failed here since the start.
     pub fn proposals_failed(&self) -> u64 {
         self.shared.cells.proposals_failed.load(Ordering::Relaxed)
-    }
-
-    /// etcd's first line of defence (semantics 9.3): what would grow the db beyond its
-    /// quota is not even proposed, and the alarm is raised.
-    fn refuse_over_quota(&self, request: &pb::InternalRaftRequest) -> Result<(), RequestError> {
-        let cost = match request {
-            pb::InternalRaftRequest { put: Some(put), .. } => quota::put_cost(put),
-            pb::InternalRaftRequest { txn: Some(txn), .. } => quota::txn_cost(txn),
-            pb::InternalRaftRequest { lease_grant: Some(_), .. } => quota::lease_cost(),
-            _ => return Ok(()),
-        };
-        let quota = Quota::from_flag(self.shared.options.quota_bytes);
-        if quota.allows(self.shared.backend.size(), cost) {
-            return Ok(());
-        }
-        self.shared.raise_nospace();
-        Err(ApplyError::NoSpace.into())
     }
 
     fn refuse_when_behind(&self) -> Result<(), RequestError> {

@@ -6,18 +6,29 @@
 //! behind them only as [`member::Member`], the transport only as bytes
 //! ([`stream`] for calls of many messages).
 
+mod bridge;
 pub mod call;
 pub mod errors;
 mod grpc;
+mod http;
 pub mod member;
 pub mod method;
 mod metrics;
+mod net;
+mod server;
+mod services;
 pub mod status;
 pub mod stream;
+mod tls;
 mod watch;
 
-#[path = "../../driver/src/stats.rs"]
-mod driver_stats;
-
+pub use bridge::Bridge;
 pub use call::{Call, Peer};
+pub use http::Access;
+pub use net::shard::Keepalive;
+pub use server::{BindError, Server, ServerConfig, Serving};
 pub use status::{Code, Status};
+pub use tls::{TlsError, TlsFiles, TlsVersion};
+
+#[cfg(test)]
+mod tests;

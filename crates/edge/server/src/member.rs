@@ -134,11 +134,17 @@ pub trait Member: Clone + Send + Sync + 'static {
     /// Revision of the newest published view.
     fn revision(&self) -> i64;
 
+    /// Live keys in a range of the newest view; takes the time of a few look-ups.
+    fn keys_in(&self, key: &Bytes, range_end: &Bytes) -> u64;
+
+    /// Bytes of the db that are allocated; asked for every write.
+    fn db_size(&self) -> u64;
+
     /// Sizes and counts.
     fn sizes(&self) -> Sizes;
 
     /// What the member's threads have counted.
-    fn stats(&self) -> &crate::driver_stats::Stats;
+    fn stats(&self) -> &mainstay_driver::stats::Stats;
 
     /// The cluster's version, once decided.
     fn cluster_version(&self) -> Option<Version>;

@@ -19,7 +19,7 @@ use crate::stream::{RequestMessages, ResponseSink};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// Watch a range.
     Create(Create),
     /// Stop the watcher with this id.
@@ -29,7 +29,7 @@ pub enum Ask {
 }
 
 /// The member's end of one watch stream; dropping it closes the stream.
-pub trait WatchLink {
+pub(crate) trait WatchLink {
     /// Ready while another request may be passed on.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Passes a request on.
@@ -45,7 +45,7 @@ pub trait WatchLink {
 ///
 /// # Errors
 /// A request that cannot be read, or `watch canceled` when the member stops.
-pub async fn serve(
+pub(crate) async fn serve(
     mut link: impl WatchLink,
     header: impl Fn() -> Header,
     fragment_bytes: usize,

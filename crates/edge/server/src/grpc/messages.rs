@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body::Body as _;
 
 use super::frame::PREFIX_BYTES;
 use crate::status::{Code, Status};

@@ -23,7 +23,7 @@ pub(crate) use frame::Frame;
 pub(crate) use serve::{Limits, is_grpc, serve};
 
 /// What is served.
-pub trait Service: Clone + 'static {
+pub(crate) trait Service: Clone + 'static {
     /// Answers a unary call: `request` is the message, the answer is appended to `out`.
     fn unary(
         &self,

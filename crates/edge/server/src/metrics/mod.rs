@@ -1,3 +1,49 @@
 //! Prometheus metrics: who counts, and the one table that prints.
 
+mod clients;
+mod encode;
 pub(crate) mod grpc;
+pub(crate) mod process;
+mod requests;
+mod table;
+
+use std::sync::Arc;
+
+pub(crate) use clients::{Calls, Clients};
+pub(crate) use requests::{Kind, Requests};
+
+use crate::http::HealthCells;
+use crate::member::Member;
+
+/// Everything that the server itself counts.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// One per shard.
+    pub(crate) shards: Vec<Arc<grpc::ShardCells>>,
+    pub(crate) clients: Clients,
+    pub(crate) requests: Requests,
+    pub(crate) health: HealthCells,
+    /// `promhttp_metric_handler_requests_total{code="200"}`.
+    scrapes: mainstay_driver::stats::Counter,
+}
+
+impl Registry {
+    /// A registry for `shards` shards.
+    pub(crate) fn new(shards: usize) -> Registry {
+        Registry {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            clients: Clients::default(),
+            requests: Requests::default(),
+            health: HealthCells::default(),
+            scrapes: mainstay_driver::stats::Counter::default(),
+        }
+    }
+
+    /// Everything, as `/metrics` shows it: text format 0.0.4, families by name.
+    pub(crate) async fn text<M: Member>(&self, member: &M) -> String {
+        self.scrapes.inc();
+        // A member that is stopping still shows the rest.
+        let alarms = member.alarms().await.unwrap_or_default();
+        encode::text(table::families(self, member, &alarms))
+    }
+}

@@ -1,0 +1,358 @@
+//! The real member behind the services: `driver::Handle`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use mainstay_apply::{ApplyError, Reply, classify};
+use mainstay_backend::bolt::Copy;
+use mainstay_driver::{Handle, RequestError, WatchCommand, WatchStream};
+use mainstay_mvcc::MvccError;
+use mainstay_proto::etcdserverpb as pb;
+use mainstay_types::limits::GRPC_OVERHEAD_BYTES;
+use mainstay_types::{KeyRange, LeaseId, Version};
+use mainstay_watch::{Header, Response};
+
+use crate::call::Call;
+use crate::errors;
+use crate::member::{
+    HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource, Standing,
+};
+use crate::status::Status;
+use crate::stream::{RequestMessages, ResponseSink};
+use crate::watch::{self, Ask, WatchLink};
+
+/// A running member as the server wants it; clones share it.
+#[derive(Clone)]
+pub struct Bridge {
+    handle: Handle,
+    settings: Arc<Settings>,
+}
+
+impl Bridge {
+    /// The member behind `handle`.
+    pub fn new(handle: Handle) -> Bridge {
+        let options = handle.options();
+        let quota = mainstay_apply::quota::Quota::from_flag(options.quota_bytes);
+        let settings = Settings {
+            max_request_bytes: options.max_request_bytes,
+            max_txn_ops: options.max_txn_ops,
+            election_timeout: options.election_timeout,
+            request_timeout: options.request_timeout(),
+            quota_bytes: quota.limit(),
+        };
+        Bridge { handle, settings: Arc::new(settings) }
+    }
+
+    async fn propose(&self, request: pb::InternalRaftRequest) -> Result<Reply, Status> {
+        self.handle.propose(request).await.map_err(refused)
+    }
+
+    /// Commits what was applied, so that the file says it.
+    async fn committed(&self) -> Result<(), Status> {
+        self.handle.commit_backend().await.map_err(refused)
+    }
+}
+
+fn refused(error: RequestError) -> Status {
+    errors::from_text(error.to_string())
+}
+
+fn unreadable(error: MvccError) -> Status {
+    match error {
+        MvccError::Compacted => errors::COMPACTED.status(),
+        MvccError::FutureRevision => errors::FUTURE_REV.status(),
+        error => errors::from_text(error.to_string()),
+    }
+}
+
+fn not_applied(error: ApplyError) -> Status {
+    errors::from_text(error.to_string())
+}
+
+/// A reply of another kind than the request asks for would be a bug of ours.
+fn wrong_kind<T>(reply: Reply) -> Result<T, Status> {
+    Err(errors::from_text(format!("etcdserver: unexpected reply {reply:?}")))
+}
+
+/// The proposal of one kind of request, and the reply of the same kind.
+macro_rules! proposal {
+    ($self:ident, $field:ident: $request:expr => $reply:ident) => {
+        match $self
+            .propose(pb::InternalRaftRequest { $field: Some($request), ..Default::default() })
+            .await?
+        {
+            Reply::$reply(reply) => Ok(reply),
+            other => wrong_kind(other),
+        }
+    };
+}
+
+impl Member for Bridge {
+    fn identity(&self) -> Identity {
+        let identity = self.handle.identity();
+        Identity { cluster: identity.cluster, member: identity.member }
+    }
+
+    fn standing(&self) -> Standing {
+        let standing = self.handle.standing();
+        Standing {
+            term: standing.term,
+            leader: standing.leader,
+            committed: standing.committed,
+            applied: standing.applied,
+            learner: false,
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn revision(&self) -> i64 {
+        self.handle.view().revision()
+    }
+
+    fn keys_in(&self, key: &Bytes, range_end: &Bytes) -> u64 {
+        self.handle.view().count(&KeyRange::from_wire(key.clone(), range_end.clone())) as u64
+    }
+
+    fn db_size(&self) -> u64 {
+        self.handle.backend().size()
+    }
+
+    fn sizes(&self) -> Sizes {
+        let view = self.handle.view();
+        let backend = self.handle.backend();
+        Sizes {
+            db: backend.size(),
+            db_in_use: backend.size_in_use(),
+            keys: view.len() as u64,
+            revision: view.revision(),
+            compacted: view.compact_revision(),
+            open_readers: 0,
+            proposals_pending: self.handle.proposals_pending() as u64,
+            proposals_failed: self.handle.proposals_failed(),
+            leader_changes: self.handle.leader_changes(),
+        }
+    }
+
+    fn stats(&self) -> &mainstay_driver::stats::Stats {
+        self.handle.stats()
+    }
+
+    fn cluster_version(&self) -> Option<Version> {
+        self.handle.membership().version()
+    }
+
+    fn storage_version(&self) -> Option<Version> {
+        // The schema follows the cluster version; 3.5 has no key for it.
+        self.cluster_version().filter(|version| *version >= Version::line(3, 6))
+    }
+
+    async fn linearizable(&self) -> Result<(), Status> {
+        self.handle.linearizable().await.map_err(refused)
+    }
+
+    fn range(&self, request: &pb::RangeRequest) -> Result<RangeAnswer, Status> {
+        let reply = self.handle.view().range(request).map_err(unreadable)?;
+        Ok(RangeAnswer {
+            kvs: reply.kvs,
+            more: reply.more,
+            count: reply.count,
+            revision: reply.revision,
+        })
+    }
+
+    fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+        classify::read_only_txn(&self.handle.view(), request).map_err(not_applied)
+    }
+
+    async fn on_read_pool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let this = self.clone();
+        self.handle.on_read_pool(move || work(&this)).await.map_err(refused)
+    }
+
+    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
+        proposal!(self, put: request => Put)
+    }
+
+    async fn delete_range(
+        &self,
+        request: pb::DeleteRangeRequest,
+    ) -> Result<pb::DeleteRangeResponse, Status> {
+        proposal!(self, delete_range: request => DeleteRange)
+    }
+
+    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+        proposal!(self, txn: request => Txn)
+    }
+
+    async fn compact(
+        &self,
+        request: pb::CompactionRequest,
+    ) -> Result<pb::CompactionResponse, Status> {
+        let physical = request.physical;
+        let reply = proposal!(self, compaction: request => Compaction)?;
+        if physical {
+            self.committed().await?;
+        }
+        Ok(reply)
+    }
+
+    async fn lease_grant(
+        &self,
+        mut request: pb::LeaseGrantRequest,
+    ) -> Result<pb::LeaseGrantResponse, Status> {
+        if request.id == 0 {
+            request.id = self.handle.next_lease_id().0;
+        }
+        proposal!(self, lease_grant: request => LeaseGrant)
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: pb::LeaseRevokeRequest,
+    ) -> Result<pb::LeaseRevokeResponse, Status> {
+        proposal!(self, lease_revoke: request => LeaseRevoke)
+    }
+
+    async fn lease_renew(&self, lease: i64) -> Result<Option<i64>, Status> {
+        match self.handle.lease_renew(LeaseId(lease)).await {
+            Ok(ttl) => Ok(Some(ttl)),
+            Err(RequestError::LeaseNotFound) => Ok(None),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
+        self.linearizable().await?;
+        let id = LeaseId(request.id);
+        let mut answer =
+            pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() };
+        let Some(times) = self.handle.lease_times(id) else { return Ok(answer) };
+        answer.ttl = times.remaining;
+        answer.granted_ttl = times.granted;
+        if request.keys {
+            let keys = self.handle.ask(move |machine| machine.leases().keys(id).cloned().collect());
+            answer.keys = keys.await.map_err(refused)?;
+        }
+        Ok(answer)
+    }
+
+    async fn leases(&self) -> Result<Vec<i64>, Status> {
+        Ok(self.handle.leases().into_iter().map(|id| id.0).collect())
+    }
+
+    async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
+        proposal!(self, alarm: request => Alarm)
+    }
+
+    async fn alarms(&self) -> Result<Vec<pb::AlarmMember>, Status> {
+        Ok(self.handle.alarms().list(pb::AlarmType::None as i32))
+    }
+
+    async fn members(&self) -> Result<Vec<pb::Member>, Status> {
+        let membership = self.handle.membership();
+        let members = membership.members().map(|member| pb::Member {
+            id: member.id.0,
+            name: member.name.clone(),
+            peer_ur_ls: member.peer_urls.clone(),
+            client_ur_ls: member.client_urls.clone(),
+            is_learner: member.is_learner,
+        });
+        Ok(members.collect())
+    }
+
+    async fn hash(&self) -> Result<u32, Status> {
+        self.committed().await?;
+        let hash = self.on_read_pool(|this| {
+            mainstay_backend::hash(this.handle.backend().snapshot().reader())
+        });
+        hash.await?.map_err(|error| errors::from_text(error.to_string()))
+    }
+
+    async fn hash_kv(&self, revision: i64) -> Result<HashKv, Status> {
+        self.on_read_pool(move |this| {
+            let view = this.handle.view();
+            let hash = view.hash_kv(revision).map_err(unreadable)?;
+            Ok(HashKv {
+                hash: hash.hash,
+                compact_revision: hash.compact_revision,
+                hash_revision: hash.revision,
+                revision: view.revision(),
+            })
+        })
+        .await?
+    }
+
+    async fn defragment(&self) -> Result<(), Status> {
+        self.handle.defragment().await.map_err(refused)
+    }
+
+    async fn snapshot(&self) -> Result<Arc<dyn SnapshotSource>, Status> {
+        self.committed().await?;
+        Ok(Arc::new(Source(self.handle.backend().snapshot().reader().copy())))
+    }
+
+    fn watch(
+        &self,
+        _call: Call,
+        requests: impl RequestMessages,
+        responses: impl ResponseSink,
+    ) -> impl Future<Output = Result<(), Status>> {
+        let this = self.clone();
+        let link = Link(self.handle.watch_stream());
+        let header = move || {
+            let identity = this.handle.identity();
+            Header {
+                cluster_id: identity.cluster.0,
+                member_id: identity.member.0,
+                raft_term: this.handle.standing().term.0,
+            }
+        };
+        let fragment = (self.settings.max_request_bytes + GRPC_OVERHEAD_BYTES) as usize;
+        watch::serve(link, header, fragment, requests, responses)
+    }
+}
+
+/// The bytes of a snapshot.
+struct Source(Copy);
+
+impl SnapshotSource for Source {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, at: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let read = self.0.read_at(at, out).map_err(std::io::Error::other)?;
+        if read == out.len() { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+struct Link(WatchStream);
+
+impl WatchLink for Link {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_ready(cx)
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.0.send(match ask {
+            Ask::Create(create) => WatchCommand::Create(create),
+            Ask::Cancel(id) => WatchCommand::Cancel(id),
+            Ask::Progress => WatchCommand::Progress,
+        });
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+        self.0.poll_next(cx)
+    }
+}

@@ -1,0 +1,130 @@
+//! Writes of one turn, as one write.
+//!
+//! hyper's HTTP/2 writes twice per answer, and once per answer however many are
+//! ready. Here what it writes during one poll of its connection is gathered and
+//! goes out when the poll ends: measured, half the CPU of a request or better.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use mainstay_types::limits::CONNECTION_GATHER_BYTES_MAX;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection's IO, held by hyper and by the task that drives hyper.
+pub(crate) struct Gather<IO>(Rc<RefCell<Inner<IO>>>);
+
+struct Inner<IO> {
+    io: IO,
+    gathered: Vec<u8>,
+    written: usize,
+}
+
+/// A buffer that grew past this is given back once it is empty: an idle
+/// connection should hold little.
+const KEPT_BYTES: usize = 8 * 1024;
+
+impl<IO> Clone for Gather<IO> {
+    fn clone(&self) -> Gather<IO> {
+        Gather(Rc::clone(&self.0))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Gather<IO> {
+    pub(crate) fn new(io: IO) -> Gather<IO> {
+        Gather(Rc::new(RefCell::new(Inner { io, gathered: Vec::new(), written: 0 })))
+    }
+
+    /// Writes what was gathered. Pending keeps the rest and wakes the task when
+    /// the socket takes more.
+    pub(crate) fn poll_write_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_write_out(cx)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.written < self.gathered.len() {
+            let rest = &self.gathered[self.written..];
+            let count = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+        }
+        self.written = 0;
+        if self.gathered.capacity() > KEPT_BYTES {
+            self.gathered = Vec::new();
+        } else {
+            self.gathered.clear();
+        }
+        // A TLS stream keeps what the socket did not take.
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Makes room; Pending when the bound is reached and the socket takes nothing.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathered.len() < CONNECTION_GATHER_BYTES_MAX {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_write_out(cx)
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Gather<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.borrow_mut().io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.borrow_mut();
+        ready!(inner.poll_room(cx))?;
+        inner.gathered.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.borrow_mut();
+        ready!(inner.poll_room(cx))?;
+        let mut count = 0;
+        for buf in bufs {
+            inner.gathered.extend_from_slice(buf);
+            count += buf.len();
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Nothing goes out here: that is the point.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.borrow_mut();
+        ready!(inner.poll_write_out(cx))?;
+        Pin::new(&mut inner.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,161 @@
+//! Listening sockets, and handing what they accept to the shards.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::address::{ListenUrl, Place};
+use super::socket::Loose;
+use crate::tls::Tls;
+
+/// What is behind a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// gRPC and HTTP for clients.
+    Client,
+    /// gRPC only: HTTP has listeners of its own.
+    ClientGrpc,
+    /// HTTP for clients only.
+    ClientHttp,
+    /// `--listen-metrics-urls`.
+    Metrics,
+    /// Other members.
+    Peer,
+}
+
+/// A bound listener. One socket may serve both plain and encrypted connections.
+pub(crate) struct Listener {
+    pub(crate) face: Face,
+    pub(crate) plain: bool,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) place: Place,
+    socket: Bound,
+}
+
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds a socket. A unix socket's file is replaced: the member before us left it.
+    ///
+    /// # Errors
+    /// The operating system's, with the address in the text.
+    pub(crate) fn bind(face: Face, place: Place) -> io::Result<Listener> {
+        let named = |error: io::Error, what: &str| {
+            io::Error::new(error.kind(), format!("listen {what}: {error}"))
+        };
+        let (socket, place) = match place {
+            Place::Tcp(host) => {
+                let listener = TcpListener::bind(&host).map_err(|e| named(e, &host))?;
+                listener.set_nonblocking(true)?;
+                let place = Place::Tcp(listener.local_addr()?.to_string());
+                (Bound::Tcp(listener), place)
+            }
+            Place::Unix(path) => {
+                match std::fs::remove_file(&path) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(named(error, &path)),
+                }
+                let listener = UnixListener::bind(&path).map_err(|e| named(e, &path))?;
+                listener.set_nonblocking(true)?;
+                (Bound::Unix(listener), Place::Unix(path))
+            }
+        };
+        Ok(Listener { face, plain: false, tls: None, place, socket })
+    }
+
+    /// The URLs under which it is reached.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let url = |tls| ListenUrl { place: self.place.clone(), tls }.to_string();
+        let plain = self.plain.then(|| url(false));
+        plain.into_iter().chain(self.tls.is_some().then(|| url(true))).collect()
+    }
+
+    /// A second handle on the socket, for the thread that accepts.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub(crate) fn acceptor(&self) -> io::Result<Acceptor> {
+        Ok(Acceptor(match &self.socket {
+            Bound::Tcp(listener) => Bound::Tcp(listener.try_clone()?),
+            Bound::Unix(listener) => Bound::Unix(listener.try_clone()?),
+        }))
+    }
+}
+
+/// An accepted connection on its way to a shard.
+pub(crate) struct Accepted {
+    pub(crate) socket: Loose,
+    pub(crate) remote: String,
+    /// Which listener took it.
+    pub(crate) listener: usize,
+    /// Its place among the connections that the limit allows.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// A listening socket that is not yet part of a runtime.
+pub(crate) struct Acceptor(Bound);
+
+enum Live {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    /// Accepts for ever, dealing connections to the shards in turn. At the limit
+    /// it stops accepting: the kernel's queue then holds clients back.
+    pub(crate) async fn run(
+        self,
+        listener: usize,
+        slots: Arc<Semaphore>,
+        shards: Vec<mpsc::UnboundedSender<Accepted>>,
+    ) -> io::Result<()> {
+        let live = match self.0 {
+            Bound::Tcp(listener) => Live::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Bound::Unix(listener) => Live::Unix(tokio::net::UnixListener::from_std(listener)?),
+        };
+        let mut turn = 0;
+        loop {
+            let Ok(permit) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
+            let (socket, remote) = match live.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(error = %error, "failed to accept a connection");
+                    // Out of descriptors, most likely: one may be free soon.
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let accepted = Accepted { socket, remote, listener, permit };
+            if shards[turn % shards.len()].send(accepted).is_err() {
+                return Ok(());
+            }
+            turn += 1;
+        }
+    }
+}
+
+/// How long a failed accept rests (Go's `net/http` starts at 5 ms and doubles).
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
+
+impl Live {
+    async fn accept(&self) -> io::Result<(Loose, String)> {
+        match self {
+            Live::Tcp(listener) => {
+                let (stream, remote) = listener.accept().await?;
+                Ok((Loose::Tcp(stream.into_std()?), remote.to_string()))
+            }
+            Live::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Loose::Unix(stream.into_std()?), String::new()))
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Sockets, shards and connections.
+
+pub(crate) mod address;
+pub(crate) mod connection;
+mod gather;
+pub(crate) mod listener;
+mod rewound;
+pub(crate) mod shard;
+pub(crate) mod socket;

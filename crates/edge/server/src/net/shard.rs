@@ -1,0 +1,153 @@
+//! A thread with its connections.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+
+use super::connection;
+use super::listener::{Accepted, Acceptor, Listener};
+use crate::grpc::Limits;
+use crate::http::Http;
+use crate::member::Member;
+use crate::metrics::grpc::GrpcCells;
+use crate::services::Services;
+
+/// HTTP/2 keepalive (`--grpc-keepalive-interval`, `--grpc-keepalive-timeout`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// An idle connection is pinged after this; `None` never.
+    pub interval: Option<Duration>,
+    /// An unanswered ping closes the connection after this.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    /// etcd's: 2 h and 20 s.
+    fn default() -> Keepalive {
+        let interval = Some(Duration::from_secs(2 * 60 * 60));
+        Keepalive { interval, timeout: Duration::from_secs(20) }
+    }
+}
+
+/// Tells everyone that the server ends.
+#[derive(Clone)]
+pub(crate) struct Stop {
+    flag: Arc<AtomicBool>,
+    told: watch::Receiver<bool>,
+}
+
+/// The other end of [`Stop`].
+pub(crate) struct Stopper {
+    flag: Arc<AtomicBool>,
+    tell: watch::Sender<bool>,
+}
+
+impl Stop {
+    pub(crate) fn pair() -> (Stopper, Stop) {
+        let flag = Arc::new(AtomicBool::new(false));
+        let (tell, told) = watch::channel(false);
+        (Stopper { flag: Arc::clone(&flag), tell }, Stop { flag, told })
+    }
+
+    /// Whether the server ends.
+    pub(crate) fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the server ends.
+    pub(crate) async fn wait(&self) {
+        let mut told = self.told.clone();
+        // An error means that the server is gone, which is an end as well.
+        let _ = told.wait_for(|ended| *ended).await;
+    }
+}
+
+impl Stopper {
+    pub(crate) fn stop(&self) {
+        self.flag.store(true, Ordering::Release);
+        // Nobody may be listening any more.
+        let _ = self.tell.send(true);
+    }
+}
+
+/// What a connection finds on its shard.
+pub(crate) struct Seat<M> {
+    pub(crate) services: Services<M>,
+    pub(crate) http: Http<M>,
+    pub(crate) cells: Rc<GrpcCells>,
+    pub(crate) listeners: Arc<[Listener]>,
+    pub(crate) limits: Limits,
+    pub(crate) max_concurrent_streams: u32,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) stop: Stop,
+}
+
+impl<M> Seat<M> {
+    /// `future`, or `None` when the server ends first.
+    pub(crate) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            value = future => Some(value),
+            () = self.stop.wait() => None,
+        }
+    }
+}
+
+/// What a shard is started with.
+pub(crate) struct Shard {
+    pub(crate) accepted: mpsc::UnboundedReceiver<Accepted>,
+    /// Only the first shard accepts.
+    pub(crate) acceptors: Vec<(usize, Acceptor)>,
+    pub(crate) others: Vec<mpsc::UnboundedSender<Accepted>>,
+    pub(crate) slots: Arc<tokio::sync::Semaphore>,
+    /// How long connections may take to end once the server does.
+    pub(crate) patience: watch::Receiver<Duration>,
+}
+
+impl Shard {
+    /// Serves until stopped, on the calling thread.
+    ///
+    /// # Errors
+    /// The runtime could not be built.
+    pub(crate) fn run<M: Member>(self, seat: impl FnOnce() -> Seat<M>) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = LocalSet::new();
+        let served = local.run_until(async move { self.serve(Rc::new(seat())).await });
+        runtime.block_on(served);
+        Ok(())
+    }
+
+    async fn serve<M: Member>(mut self, seat: Rc<Seat<M>>) {
+        let mut connections = JoinSet::new();
+        let mut accepting = JoinSet::new();
+        for (listener, acceptor) in self.acceptors.drain(..) {
+            let slots = Arc::clone(&self.slots);
+            accepting.spawn_local(acceptor.run(listener, slots, self.others.clone()));
+        }
+        // The acceptors hold their own.
+        self.others.clear();
+        loop {
+            tokio::select! {
+                accepted = self.accepted.recv() => match accepted {
+                    Some(accepted) => {
+                        connections.spawn_local(connection::serve(Rc::clone(&seat), accepted));
+                    }
+                    None => break,
+                },
+                Some(_) = connections.join_next() => {}
+                () = seat.stop.wait() => break,
+            }
+        }
+        accepting.abort_all();
+        let patience = *self.patience.borrow();
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, all).await.is_err() {
+            tracing::debug!(left = connections.len(), "closing connections that did not end");
+        }
+    }
+}

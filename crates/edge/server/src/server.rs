@@ -1,0 +1,336 @@
+//! The whole server: listeners, shards, and their end.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mainstay_types::limits::{GRPC_OVERHEAD_BYTES, RESERVED_FDS};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::grpc::Limits;
+use crate::http::{Access, Http};
+use crate::member::Member;
+use crate::metrics::grpc::GrpcCells;
+use crate::metrics::{Registry, process};
+use crate::net::address::ListenUrl;
+use crate::net::listener::{Face, Listener};
+use crate::net::shard::{Keepalive, Seat, Shard, Stop, Stopper};
+use crate::services::Services;
+use crate::tls::{Tls, TlsError, TlsFiles};
+
+/// What the server listens on, and how it treats connections. Made by the binary
+/// from the flag table.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// `--listen-client-urls`.
+    pub client_urls: Vec<String>,
+    /// `--listen-client-http-urls`; when given, [`ServerConfig::client_urls`] carry
+    /// gRPC only.
+    pub client_http_urls: Vec<String>,
+    /// `--listen-metrics-urls`.
+    pub metrics_urls: Vec<String>,
+    /// `--listen-peer-urls`.
+    pub peer_urls: Vec<String>,
+    /// TLS of client and metrics URLs that begin with `https` or `unixs`.
+    pub client_tls: Option<TlsFiles>,
+    /// TLS of peer URLs.
+    pub peer_tls: Option<TlsFiles>,
+    /// Threads that serve connections; 0 is one per core.
+    pub shards: usize,
+    /// `--max-concurrent-streams`, per connection.
+    pub max_concurrent_streams: u32,
+    /// `--grpc-keepalive-interval` and `-timeout`.
+    pub keepalive: Keepalive,
+    /// `--host-whitelist` and `--cors`.
+    pub access: Access,
+    /// `--warning-unary-request-duration`.
+    pub slow_request: Duration,
+    /// Connections at the same time; `None` is the descriptor limit less those
+    /// that the member needs itself.
+    pub max_connections: Option<usize>,
+}
+
+impl Default for ServerConfig {
+    /// etcd's defaults, listening nowhere.
+    fn default() -> ServerConfig {
+        ServerConfig {
+            client_urls: Vec::new(),
+            client_http_urls: Vec::new(),
+            metrics_urls: Vec::new(),
+            peer_urls: Vec::new(),
+            client_tls: None,
+            peer_tls: None,
+            shards: 0,
+            max_concurrent_streams: u32::MAX,
+            keepalive: Keepalive::default(),
+            access: Access::default(),
+            slow_request: Duration::from_millis(300),
+            max_connections: None,
+        }
+    }
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Not a URL to listen on.
+    #[error("{flag}: {url:?} is not of the form http://host:port, https://, unix:// or unixs://")]
+    Url {
+        /// The flag that holds it.
+        flag: &'static str,
+        /// The URL.
+        url: String,
+    },
+    /// An encrypted URL, and no certificate for it.
+    #[error("{tls} TLS key/cert ({certs}) must be provided for {what} url {url}")]
+    NoCertificate {
+        /// `client` or `peer`.
+        tls: &'static str,
+        /// The flags that would give one.
+        certs: &'static str,
+        /// Which kind of URL.
+        what: &'static str,
+        /// The URL.
+        url: String,
+    },
+    /// A certificate that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operating system refused.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+}
+
+/// A server whose listeners are bound and which does not serve yet.
+pub struct Server<M> {
+    config: ServerConfig,
+    member: M,
+    listeners: Arc<[Listener]>,
+}
+
+impl<M: Member> Server<M> {
+    /// Binds every listener. Clients may connect from now on and wait.
+    ///
+    /// # Errors
+    /// A URL, certificate or address that cannot be used.
+    pub fn bind(config: ServerConfig, member: M) -> Result<Server<M>, BindError> {
+        let listeners = bind_all(&config)?.into();
+        Ok(Server { config, member, listeners })
+    }
+
+    /// The client URLs as bound, with the ports that were chosen for port 0.
+    pub fn client_urls(&self) -> Vec<String> {
+        self.urls(&[Face::Client, Face::ClientGrpc])
+    }
+
+    /// The URLs that carry the HTTP endpoints.
+    pub fn http_urls(&self) -> Vec<String> {
+        self.urls(&[Face::Client, Face::ClientHttp])
+    }
+
+    /// The metrics URLs as bound.
+    pub fn metrics_urls(&self) -> Vec<String> {
+        self.urls(&[Face::Metrics])
+    }
+
+    /// The peer URLs as bound.
+    pub fn peer_urls(&self) -> Vec<String> {
+        self.urls(&[Face::Peer])
+    }
+
+    fn urls(&self, faces: &[Face]) -> Vec<String> {
+        let wanted = self.listeners.iter().filter(|listener| faces.contains(&listener.face));
+        wanted.flat_map(Listener::urls).collect()
+    }
+
+    /// Starts the shards.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub fn serve(self) -> io::Result<Serving> {
+        let count = match self.config.shards {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            shards => shards,
+        };
+        let registry = Arc::new(Registry::new(count));
+        let access = Arc::new(self.config.access.clone());
+        let slots = Arc::new(Semaphore::new(self.connection_limit()));
+        let (stopper, stop) = Stop::pair();
+        let (patience, patience_told) = watch::channel(Duration::ZERO);
+        let (senders, mut receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut threads = Vec::with_capacity(count);
+        for number in (0..count).rev() {
+            let accepted = receivers.pop().expect("one receiver per shard");
+            let first = number == 0;
+            let mut acceptors = Vec::new();
+            if first {
+                for (n, listener) in self.listeners.iter().enumerate() {
+                    acceptors.push((n, listener.acceptor()?));
+                }
+            }
+            let others = if first { senders.clone() } else { Vec::new() };
+            let slots = Arc::clone(&slots);
+            let patience = patience_told.clone();
+            let shard = Shard { accepted, acceptors, others, slots, patience };
+            let seat = self.seat(&registry, &access, &stop, number);
+            let name = format!("shard-{number}");
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                if let Err(error) = shard.run(seat) {
+                    tracing::error!(error = %error, "a network shard could not run");
+                }
+            })?;
+            threads.push(thread);
+        }
+        Ok(Serving { stopper, patience, threads })
+    }
+
+    /// Builds a shard's seat on the shard's own thread.
+    fn seat(
+        &self,
+        registry: &Arc<Registry>,
+        access: &Arc<Access>,
+        stop: &Stop,
+        number: usize,
+    ) -> impl FnOnce() -> Seat<M> + Send + 'static {
+        let (registry, access) = (Arc::clone(registry), Arc::clone(access));
+        let (member, stop) = (self.member.clone(), stop.clone());
+        let listeners = Arc::clone(&self.listeners);
+        let config = self.config.clone();
+        move || {
+            let max = member.settings().max_request_bytes + GRPC_OVERHEAD_BYTES;
+            let cells = GrpcCells::new(Arc::clone(&registry.shards[number]));
+            let http = Http { member: member.clone(), access, registry: Arc::clone(&registry) };
+            Seat {
+                services: Services::new(member, registry, stop.clone(), config.slow_request),
+                http,
+                cells,
+                listeners,
+                limits: Limits { message_bytes: usize::try_from(max).unwrap_or(usize::MAX) },
+                max_concurrent_streams: config.max_concurrent_streams,
+                keepalive: config.keepalive,
+                stop,
+            }
+        }
+    }
+
+    fn connection_limit(&self) -> usize {
+        let limit = self.config.max_connections.unwrap_or_else(|| {
+            let free = process::fd_limit().saturating_sub(RESERVED_FDS).max(1);
+            usize::try_from(free).unwrap_or(usize::MAX)
+        });
+        limit.min(Semaphore::MAX_PERMITS)
+    }
+}
+
+/// A server that serves. Dropping it stops nothing; [`Serving::shutdown`] does.
+pub struct Serving {
+    stopper: Stopper,
+    patience: watch::Sender<Duration>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Stops accepting, ends streaming calls, lets unary calls finish for as long
+    /// as `deadline`, and returns when every connection is closed.
+    pub fn shutdown(self, deadline: Duration) {
+        // The shards may have ended by themselves.
+        let _ = self.patience.send(deadline);
+        self.stopper.stop();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a network shard has panicked");
+            }
+        }
+    }
+}
+
+/// What the URLs of one flag have in common.
+struct Group<'a> {
+    flag: &'static str,
+    what: &'static str,
+    face: Face,
+    urls: &'a [String],
+    tls: &'a Option<TlsFiles>,
+}
+
+fn bind_all(config: &ServerConfig) -> Result<Vec<Listener>, BindError> {
+    let split = !config.client_http_urls.is_empty();
+    let groups = [
+        Group {
+            flag: "--listen-client-urls",
+            what: "client",
+            face: if split { Face::ClientGrpc } else { Face::Client },
+            urls: &config.client_urls,
+            tls: &config.client_tls,
+        },
+        Group {
+            flag: "--listen-client-http-urls",
+            what: "client-http",
+            face: Face::ClientHttp,
+            urls: &config.client_http_urls,
+            tls: &config.client_tls,
+        },
+        Group {
+            flag: "--listen-metrics-urls",
+            what: "metrics secure",
+            face: Face::Metrics,
+            urls: &config.metrics_urls,
+            tls: &config.client_tls,
+        },
+        Group {
+            flag: "--listen-peer-urls",
+            what: "peer",
+            face: Face::Peer,
+            urls: &config.peer_urls,
+            tls: &config.peer_tls,
+        },
+    ];
+    let mut listeners = Vec::new();
+    for group in groups {
+        bind_group(&group, &mut listeners)?;
+    }
+    Ok(listeners)
+}
+
+fn bind_group(group: &Group<'_>, listeners: &mut Vec<Listener>) -> Result<(), BindError> {
+    let mut tls: Option<Arc<Tls>> = None;
+    // The same address under http and https is one socket that speaks both.
+    let mut bound: Vec<(crate::net::address::Place, Listener)> = Vec::new();
+    for url in group.urls {
+        let wrong = || BindError::Url { flag: group.flag, url: url.clone() };
+        let parsed = ListenUrl::parse(url).ok_or_else(wrong)?;
+        let place = parsed.place.clone();
+        if parsed.tls && tls.is_none() {
+            let files = group.tls.clone().ok_or_else(|| no_certificate(group, url))?;
+            tls = Some(Arc::new(Tls::load(files)?));
+        }
+        let at = match bound.iter().position(|(known, _)| *known == place) {
+            Some(at) => at,
+            None => {
+                bound.push((place.clone(), Listener::bind(group.face, place)?));
+                bound.len() - 1
+            }
+        };
+        let listener = &mut bound[at].1;
+        if parsed.tls {
+            listener.tls = tls.clone();
+        } else {
+            listener.plain = true;
+        }
+    }
+    listeners.extend(bound.into_iter().map(|(_, listener)| listener));
+    Ok(())
+}
+
+fn no_certificate(group: &Group<'_>, url: &str) -> BindError {
+    let (tls, certs) = match group.face {
+        Face::Peer => ("peer", "--peer-cert-file, --peer-key-file"),
+        Face::Client | Face::ClientGrpc | Face::ClientHttp | Face::Metrics => {
+            ("client", "--cert-file, --key-file")
+        }
+    };
+    BindError::NoCertificate { tls, certs, what: group.what, url: url.to_owned() }
+}

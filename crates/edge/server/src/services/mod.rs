@@ -1,0 +1,278 @@
+//! etcd's services: bytes in, bytes out, over a [`Member`].
+//!
+//! What holds for every call stands here, in etcd's order: what a learner may
+//! answer, who asks (`client-api-version`), whether a leader is needed. Then
+//! one exhaustive match finds the service.
+
+mod auth;
+mod cluster;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod range;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+use mainstay_proto::Message;
+use mainstay_proto::etcdserverpb::ResponseHeader;
+use mainstay_types::MemberId;
+
+use crate::call::Call;
+use crate::errors;
+use crate::grpc::Service;
+use crate::member::Member;
+use crate::method::Rpc;
+use crate::metrics::{Calls, Registry};
+use crate::net::shard::Stop;
+use crate::status::Status;
+use crate::stream::{RequestMessages, ResponseSink};
+
+/// All services of one shard; cheap to clone, stays on its thread.
+pub(crate) struct Services<M>(Rc<Inner<M>>);
+
+struct Inner<M> {
+    member: M,
+    registry: Arc<Registry>,
+    stop: Stop,
+    /// Unary calls that take longer are logged (`--warning-unary-request-duration`).
+    slow: Duration,
+    /// The version that the last caller named, and where it is counted.
+    last_client: RefCell<Option<(Option<HeaderValue>, Arc<Calls>)>>,
+}
+
+impl<M> Clone for Services<M> {
+    fn clone(&self) -> Services<M> {
+        Services(Rc::clone(&self.0))
+    }
+}
+
+/// A streaming call with `hasleader` ends after this many election timeouts
+/// without one (etcd, `maxNoLeaderCnt`).
+const NO_LEADER_ROUNDS: u32 = 3;
+
+impl<M: Member> Services<M> {
+    pub(crate) fn new(
+        member: M,
+        registry: Arc<Registry>,
+        stop: Stop,
+        slow: Duration,
+    ) -> Services<M> {
+        let last_client = RefCell::new(None);
+        Services(Rc::new(Inner { member, registry, stop, slow, last_client }))
+    }
+
+    fn member(&self) -> &M {
+        &self.0.member
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// What is asked of every call before its message is looked at.
+    fn admit(&self, call: &Call, unary: bool) -> Result<(), Status> {
+        let standing = self.member().standing();
+        if standing.learner {
+            let allowed = match call.method.rpc {
+                Rpc::Snapshot | Rpc::Status => true,
+                // Serializable ones are; the handler looks.
+                Rpc::Range => true,
+                _ => false,
+            };
+            if !allowed {
+                return Err(errors::NOT_SUPPORTED_FOR_LEARNER.status());
+            }
+        }
+        let calls = self.client(call)?;
+        if unary {
+            calls.unary.inc()
+        } else {
+            calls.stream.inc()
+        }
+        if standing.leader == MemberId::NONE && call.requires_leader() {
+            return Err(errors::NO_LEADER.status());
+        }
+        Ok(())
+    }
+
+    /// Where the caller's version is counted. Callers of a shard mostly name the
+    /// same one.
+    fn client(&self, call: &Call) -> Result<Arc<Calls>, Status> {
+        let named = call.metadata.get("client-api-version");
+        if let Some((last, calls)) = &*self.0.last_client.borrow()
+            && last.as_ref() == named
+        {
+            return Ok(Arc::clone(calls));
+        }
+        let calls = self.registry().clients.of(call.client_api_version()?);
+        *self.0.last_client.borrow_mut() = Some((named.cloned(), Arc::clone(&calls)));
+        Ok(calls)
+    }
+
+    /// A header with the store's current revision.
+    fn header(&self) -> ResponseHeader {
+        self.header_at(self.member().revision())
+    }
+
+    fn header_at(&self, revision: i64) -> ResponseHeader {
+        let identity = self.member().identity();
+        ResponseHeader {
+            cluster_id: identity.cluster.0,
+            member_id: identity.member.0,
+            revision,
+            raft_term: self.member().standing().term.0,
+        }
+    }
+
+    /// The header of an applied request: its revision, or the current one if it
+    /// set none.
+    fn complete(&self, applied: Option<ResponseHeader>) -> Option<ResponseHeader> {
+        Some(match applied.map_or(0, |header| header.revision) {
+            0 => self.header(),
+            revision => self.header_at(revision),
+        })
+    }
+
+    /// Calls that are rare enough to be boxed.
+    async fn rare(&self, call: &Call, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+        match call.method.rpc {
+            Rpc::Compact => self.compact(request, out).await,
+            Rpc::LeaseGrant => self.lease_grant(request, out).await,
+            Rpc::LeaseRevoke => self.lease_revoke(request, out).await,
+            Rpc::LeaseTimeToLive => self.lease_time_to_live(request, out).await,
+            Rpc::LeaseLeases => self.lease_leases(out).await,
+            Rpc::MemberList => self.member_list(request, out).await,
+            Rpc::MemberAdd | Rpc::MemberRemove | Rpc::MemberUpdate | Rpc::MemberPromote => {
+                Err(cluster::not_yet(call.method.name()))
+            }
+            Rpc::Alarm => self.alarm(request, out).await,
+            Rpc::Status => self.status(out).await,
+            Rpc::Defragment => self.defragment(out).await,
+            Rpc::Hash => self.hash(out).await,
+            Rpc::HashKv => self.hash_kv(request, out).await,
+            Rpc::MoveLeader => self.move_leader(request, out).await,
+            Rpc::Downgrade => self.downgrade(request, out).await,
+            Rpc::AuthStatus => self.auth_status(out),
+            Rpc::Authenticate => Err(errors::AUTH_NOT_ENABLED.status()),
+            Rpc::AuthEnable
+            | Rpc::AuthDisable
+            | Rpc::UserAdd
+            | Rpc::UserGet
+            | Rpc::UserList
+            | Rpc::UserDelete
+            | Rpc::UserChangePassword
+            | Rpc::UserGrantRole
+            | Rpc::UserRevokeRole
+            | Rpc::RoleAdd
+            | Rpc::RoleGet
+            | Rpc::RoleList
+            | Rpc::RoleDelete
+            | Rpc::RoleGrantPermission
+            | Rpc::RoleRevokePermission => Err(auth::not_yet(call.method.name())),
+            Rpc::HealthCheck => health::check(request, out),
+            Rpc::HealthList => health::list(out),
+            // Routed before, or not unary.
+            Rpc::Range
+            | Rpc::Put
+            | Rpc::DeleteRange
+            | Rpc::Txn
+            | Rpc::RangeStream
+            | Rpc::Watch
+            | Rpc::LeaseKeepAlive
+            | Rpc::Snapshot
+            | Rpc::HealthWatch => Err(Status::internal("routed to the wrong place")),
+        }
+    }
+
+    async fn streaming<R, W>(self, call: Call, requests: R, responses: W) -> Result<(), Status>
+    where
+        R: RequestMessages,
+        W: ResponseSink,
+    {
+        match call.method.rpc {
+            Rpc::Watch => self.member().watch(call, requests, responses).await,
+            Rpc::LeaseKeepAlive => self.lease_keep_alive(requests, responses).await,
+            Rpc::RangeStream => self.range_stream(requests, responses).await,
+            Rpc::Snapshot => self.snapshot(responses).await,
+            Rpc::HealthWatch => health::watch(requests, responses).await,
+            _ => Err(Status::internal("routed to the wrong place")),
+        }
+    }
+
+    /// Resolves once there has been no leader for too long.
+    async fn leaderless(&self) {
+        let mut rounds = 0;
+        while rounds < NO_LEADER_ROUNDS {
+            tokio::time::sleep(self.member().settings().election_timeout).await;
+            let leaderless = self.member().standing().leader == MemberId::NONE;
+            rounds = if leaderless { rounds + 1 } else { 0 };
+        }
+    }
+
+    /// Logs a call that took long (etcd's line, which operators search for).
+    fn note_slow(&self, call: &Call, start: Instant, request: usize, response: usize) {
+        let spent = start.elapsed();
+        if spent > self.0.slow {
+            tracing::warn!(
+                time_spent = ?spent,
+                remote = call.peer.address,
+                response_type = call.method.path,
+                request_size = request,
+                response_size = response,
+                "request stats"
+            );
+        }
+    }
+}
+
+impl<M: Member> Service for Services<M> {
+    async fn unary(&self, call: &Call, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+        self.admit(call, true)?;
+        let start = Instant::now();
+        let (size, before) = (request.len(), out.len());
+        let result = match call.method.rpc {
+            Rpc::Range => self.range(request, out, start).await,
+            Rpc::Put => self.put(request, out, start).await,
+            Rpc::Txn => Box::pin(self.txn(request, out, start)).await,
+            Rpc::DeleteRange => Box::pin(self.delete_range(request, out, start)).await,
+            _ => Box::pin(self.rare(call, request, out)).await,
+        };
+        self.note_slow(call, start, size, out.len().saturating_sub(before));
+        result
+    }
+
+    async fn stream<R, W>(self, call: Call, requests: R, responses: W) -> Result<(), Status>
+    where
+        R: RequestMessages,
+        W: ResponseSink,
+    {
+        self.admit(&call, false)?;
+        let requires_leader = call.requires_leader();
+        let this = self.clone();
+        let serving = self.streaming(call, requests, responses);
+        tokio::select! {
+            biased;
+            result = serving => result,
+            () = this.0.stop.wait() => Err(errors::STOPPED.status()),
+            () = this.leaderless(), if requires_leader => Err(errors::NO_LEADER.status()),
+        }
+    }
+}
+
+/// Reads a request message.
+fn decode<T: Message + Default>(request: Bytes) -> Result<T, Status> {
+    T::decode(request).map_err(|error| {
+        Status::internal(format!("grpc: error unmarshalling request: proto: {error}"))
+    })
+}
+
+/// Appends a response message.
+fn encode(out: &mut BytesMut, message: &impl Message) -> Result<(), Status> {
+    message.encode(out).map_err(|error| Status::internal(error.to_string()))
+}

@@ -1,0 +1,10 @@
+//! The whole server over a member made of a few maps.
+
+mod client;
+mod fake;
+mod framing;
+mod http;
+mod metrics;
+mod net;
+mod services;
+mod tls;

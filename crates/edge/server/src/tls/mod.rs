@@ -1,0 +1,125 @@
+//! TLS: certificates from files, read again when they change.
+
+mod load;
+mod reason;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+
+pub use load::TlsError;
+pub(crate) use reason::reason;
+
+/// A TLS version, as `--tls-min-version` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// `TLS1.2`.
+    Tls12,
+    /// `TLS1.3`.
+    Tls13,
+}
+
+/// What a listener encrypts with.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Put before the flag names in errors: `""`, or `"peer-"`.
+    pub flag_prefix: &'static str,
+    /// `--cert-file`: PEM, the leaf first.
+    pub cert_file: PathBuf,
+    /// `--key-file`: PEM.
+    pub key_file: PathBuf,
+    /// `--trusted-ca-file`: PEM. Its presence alone makes client certificates
+    /// required, as in etcd.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// `--client-cert-auth`.
+    pub client_cert_auth: bool,
+    /// `--tls-min-version`.
+    pub min_version: TlsVersion,
+    /// `--tls-max-version`.
+    pub max_version: Option<TlsVersion>,
+}
+
+impl TlsFiles {
+    /// A certificate and its key, TLS 1.2 and up, any client.
+    pub fn new(cert_file: impl Into<PathBuf>, key_file: impl Into<PathBuf>) -> TlsFiles {
+        TlsFiles {
+            flag_prefix: "",
+            cert_file: cert_file.into(),
+            key_file: key_file.into(),
+            trusted_ca_file: None,
+            client_cert_auth: false,
+            min_version: TlsVersion::Tls12,
+            max_version: None,
+        }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let required = [self.cert_file.as_path(), self.key_file.as_path()];
+        required.into_iter().chain(self.trusted_ca_file.as_deref())
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        self.paths().map(Stamp::of).collect()
+    }
+}
+
+/// What tells that a file has changed, a replaced symbolic link included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    seconds: i64,
+    nanos: i64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Stamp> {
+        let data = std::fs::metadata(path).ok()?;
+        let (inode, bytes) = (data.ino(), data.size());
+        Some(Stamp { inode, bytes, seconds: data.mtime(), nanos: data.mtime_nsec() })
+    }
+}
+
+/// The TLS side of a listener.
+pub(crate) struct Tls {
+    files: TlsFiles,
+    config: ArcSwap<ServerConfig>,
+    /// The files as they were when they were last read, well or badly.
+    read: Mutex<Vec<Option<Stamp>>>,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Which flag's file is wrong, and how.
+    pub(crate) fn load(files: TlsFiles) -> Result<Tls, TlsError> {
+        let stamps = files.stamps();
+        let config = load::server_config(&files)?;
+        Ok(Tls { files, config: ArcSwap::new(config), read: Mutex::new(stamps) })
+    }
+
+    /// The configuration for the next handshake: reads the files again when they
+    /// have changed, and keeps the old one when they cannot be used.
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        let stamps = self.files.stamps();
+        let mut read = self.read.lock();
+        if *read != stamps {
+            *read = stamps;
+            match load::server_config(&self.files) {
+                Ok(config) => {
+                    tracing::info!(cert = %self.files.cert_file.display(), "certificates read again");
+                    self.config.store(config);
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "kept the old certificates");
+                }
+            }
+        }
+        self.config.load_full()
+    }
+}
