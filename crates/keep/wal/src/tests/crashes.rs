@@ -14,6 +14,10 @@ use crate::{SnapshotMark, Wal, WalError, WalOptions, exists, valid_snapshots};
 
 const OPTIONS: WalOptions = WalOptions { segment_bytes: 4096, sync: true };
 
+/// What crashes left, counted over all tests: a run that tears nothing proves nothing.
+static TORN: AtomicU64 = AtomicU64::new(0);
+static TORN_BEFORE_VALID: AtomicU64 = AtomicU64::new(0);
+
 /// What the log promised, and what it was asked to do just now.
 #[derive(Clone, Default)]
 struct Promise {
@@ -48,6 +52,10 @@ impl Promise {
         }
         let (mut wal, replay) =
             open(disk, &newest, OPTIONS).unwrap_or_else(|error| panic!("{error}"));
+        if let Some(torn) = &replay.torn_tail {
+            TORN.fetch_add(1, Ordering::Relaxed);
+            TORN_BEFORE_VALID.fetch_add(u64::from(torn.following > 0), Ordering::Relaxed);
+        }
         self.check_state(replay.hard_state);
         self.check_entries(newest.index, &replay.entries);
         // It can be written to, and what is written comes back.
@@ -303,6 +311,10 @@ fn a_thousand_operations_survive_a_cut_at_every_step() {
     run.trace(1000);
     let crashes = run.crashes.load(Ordering::Relaxed);
     assert!(crashes > 2000, "{crashes}");
+    for (counter, least) in [(&TORN, 100), (&TORN_BEFORE_VALID, 10)] {
+        let count = counter.load(Ordering::Relaxed);
+        assert!(count >= least, "{count} of {least}");
+    }
 }
 
 #[test]

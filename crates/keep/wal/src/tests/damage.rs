@@ -245,6 +245,31 @@ fn zeros_from_any_byte_on_are_a_torn_tail() {
 }
 
 #[test]
+fn garbage_is_damage_in_any_record() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, small_segments(1 << 20));
+    for index in 1..=6 {
+        let saved = [entry(1, index, vec![0xaa; 400])];
+        wal.save(Some(&state(1, 1, index)), &saved, true).unwrap();
+    }
+    wal.close().unwrap();
+    let log = Log::of(disk);
+    for (position, start) in log.starts.iter().enumerate().skip(3) {
+        let stop = log.starts.get(position + 1).copied().unwrap_or(log.bytes.len());
+        for (first, second) in (*start..stop).zip(start + 3..stop) {
+            let mut bytes = [&log.bytes[..], &[0; 600]].concat();
+            bytes[first] ^= 0x55;
+            bytes[second] ^= 0x33;
+            match log.read(&bytes) {
+                Err(error) => assert!(error.is_corrupt(), "{error}"),
+                // Only padding was hit, or it and a bit.
+                Ok(replay) => assert_eq!(replay.entries, log.whole.entries, "{first} {second}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_hole_before_a_later_save_is_damage() {
     let log = Log::small(30, 300);
     // Zeros over whole sectors; the last few saves are undecidable.

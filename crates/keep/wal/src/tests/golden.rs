@@ -5,6 +5,7 @@
 //! puts, a delete and a lease; `records.txt` is what another program read in it:
 //! offset, crc, kind and fields of each record.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -131,7 +132,9 @@ impl Etcd {
     /// `None`, told loudly, when there is no binary.
     fn new(test: &str) -> Option<Etcd> {
         let Some(binary) = std::env::var_os("MAINSTAY_ETCD_3516") else {
-            eprintln!("NOT RUN: {test}: MAINSTAY_ETCD_3516 does not name the etcd 3.5.16 binary");
+            // Not eprintln, which the test runner keeps to itself.
+            let why = "MAINSTAY_ETCD_3516 does not name the etcd 3.5.16 binary";
+            writeln!(std::io::stderr(), "\nNOT RUN: {test}: {why}").unwrap();
             return None;
         };
         let data = std::env::temp_dir().join(format!("mainstay-wal-{test}-{}", std::process::id()));
