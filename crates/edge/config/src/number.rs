@@ -154,7 +154,8 @@ fn scaled(whole: &str, fraction: &str, unit: i128) -> Result<i128, NumberError> 
     let mut value: i128 = 0;
     for digit in whole.bytes() {
         value = value * 10 + i128::from(digit - b'0');
-        if value > i128::from(i64::MAX) {
+        // One more than the largest: its negative is a number.
+        if value > i128::from(i64::MAX) + 1 {
             return Err(NumberError::Range);
         }
     }

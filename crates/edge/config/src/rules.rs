@@ -1,0 +1,310 @@
+//! What may go together: etcd's checks in etcd's order and words, then this release's refusals.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::build::{NAME_DEFAULT, Source};
+use crate::config::{Config, TlsFiles, TlsVersion};
+use crate::settings::{Value, default_of};
+use crate::table::{self, Status};
+use crate::{Gate, Invalid, Notice, Url, number};
+
+/// Checks everything that no single value can tell.
+///
+/// # Errors
+///
+/// The first rule that is broken.
+pub(crate) fn check(
+    config: &Config,
+    source: &Source,
+    notices: &mut Vec<Notice>,
+) -> Result<(), Invalid> {
+    for (name, words) in table::DEPRECATED {
+        if source.settings.is_set(name) {
+            notices.push(Notice::warn(*words));
+        }
+    }
+    listeners(config)?;
+    advertised(config)?;
+    bootstrap(config, source)?;
+    times(config)?;
+    features(config, source, notices)?;
+    tls(config, source, notices)?;
+    refusals(config, source, notices)?;
+    sizes(config, notices);
+    if config.name == NAME_DEFAULT {
+        notices.push(Notice::warn(
+            "it isn't recommended to use default name, please set a value for --name. Note that \
+             etcd might run into issue when multiple members have the same default name",
+        ));
+    }
+    Ok(())
+}
+
+fn wrong(text: impl Into<String>) -> Result<(), Invalid> {
+    Err(Invalid(text.into()))
+}
+
+/// A listener is an address of this machine or `localhost`, never another name.
+fn listeners(config: &Config) -> Result<(), Invalid> {
+    let lists = [&config.listen_peer_urls, &config.listen_client_urls, &config.listen_metrics_urls];
+    for url in lists.into_iter().flatten().filter(|url| url.socket_path().is_none()) {
+        if url.host() != "localhost" && url.host().parse::<IpAddr>().is_err() {
+            return wrong(format!("expected IP in URL for binding ({url})"));
+        }
+    }
+    if config.listen_client_urls.is_empty() {
+        return wrong("--listen-client-urls must name at least one URL");
+    }
+    if config.listen_peer_urls.is_empty() {
+        return wrong("--listen-peer-urls must name at least one URL");
+    }
+    Ok(())
+}
+
+fn advertised(config: &Config) -> Result<(), Invalid> {
+    let nameless = |urls: &[Url]| {
+        urls.iter().find(|url| url.socket_path().is_none() && url.host().is_empty()).cloned()
+    };
+    let list = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
+    if let Some(url) = nameless(&config.initial_advertise_peer_urls) {
+        let all = list(&config.initial_advertise_peer_urls);
+        return wrong(format!(
+            "--initial-advertise-peer-urls {all:?} must be \"host:port\" (unexpected empty host ({url}))"
+        ));
+    }
+    if let Some(url) = nameless(&config.advertise_client_urls) {
+        let all = list(&config.advertise_client_urls);
+        return wrong(format!(
+            "--advertise-client-urls {all:?} must be in the format \"host:port\", \
+             \"unix:/path/to/socket\" or \"unixs:/path/to/socket\" (unexpected empty host ({url}))"
+        ));
+    }
+    Ok(())
+}
+
+fn bootstrap(config: &Config, source: &Source) -> Result<(), Invalid> {
+    let endpoints = source.words("discovery-endpoints");
+    let domain = !source.text("discovery-srv").is_empty();
+    // A default initial cluster gives way to discovery.
+    let listed = source.settings.is_set("initial-cluster") && !config.initial_cluster.is_empty();
+    if [listed, domain, !endpoints.is_empty()].into_iter().filter(|on| *on).count() > 1 {
+        return wrong(
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+             \"discovery-endpoints\", \"discovery-srv\"",
+        );
+    }
+    if source.text("discovery-token").is_empty() != endpoints.is_empty() {
+        return wrong("both --discovery-token and --discovery-endpoints must be set");
+    }
+    if endpoints.iter().any(String::is_empty) {
+        return wrong("--discovery-endpoints must not contain empty endpoints");
+    }
+    if source.text("discovery-fallback") == "proxy" {
+        return wrong(
+            "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
+        );
+    }
+    Ok(())
+}
+
+fn times(config: &Config) -> Result<(), Invalid> {
+    let (beat, election) =
+        (config.heartbeat_interval.as_millis(), config.election_timeout.as_millis());
+    if beat == 0 {
+        return wrong("--heartbeat-interval must be >0 (set to 0ms)");
+    }
+    if election == 0 {
+        return wrong("--election-timeout must be >0 (set to 0ms)");
+    }
+    if 5 * beat > election {
+        return wrong(format!(
+            "--election-timeout[{election}ms] should be at least as 5 times as \
+             --heartbeat-interval[{beat}ms]"
+        ));
+    }
+    if config.election_timeout > ELECTION_TIMEOUT_MAX {
+        return wrong(format!(
+            "--election-timeout[{election}ms] is too long, and should be set less than {}ms",
+            ELECTION_TIMEOUT_MAX.as_millis()
+        ));
+    }
+    if config.advertise_client_urls.is_empty() {
+        return wrong(
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        );
+    }
+    Ok(())
+}
+
+fn features(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
+    let rate = source.int("distributed-tracing-sampling-rate");
+    if source.on("enable-distributed-tracing") && !(0..=1_000_000).contains(&rate) {
+        return wrong(format!(
+            "distributed tracing configurition is not valid: (sampling rate {rate} must be \
+             between 0 and 1000000)"
+        ));
+    }
+    match (config.gates.on(Gate::LeaseCheckpoint), config.gates.on(Gate::LeaseCheckpointPersist)) {
+        (false, true) => {
+            return wrong(
+                "enabling feature gate LeaseCheckpointPersist requires enabling feature gate \
+                 LeaseCheckpoint",
+            );
+        }
+        (true, false) => notices.push(Notice::warn(
+            "Detected that checkpointing is enabled without persistence. Consider enabling \
+             feature gate LeaseCheckpointPersist",
+        )),
+        _ => {}
+    }
+    for gate in Gate::all().filter(|gate| !gate.works()) {
+        let on = config.gates.on(gate);
+        if on != gate.default_on() {
+            notices.push(Notice::warn(format!(
+                "--feature-gates={}={on} has no effect in this release",
+                gate.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
+    if let Some(max) = config.tls_max_version
+        && config.tls_min_version > max
+    {
+        return wrong(format!(
+            "min version ({}) is greater than max version ({})",
+            source.text("tls-min-version"),
+            source.text("tls-max-version")
+        ));
+    }
+    if config.tls_min_version == TlsVersion::V13 && !source.words("cipher-suites").is_empty() {
+        return wrong("cipher suites cannot be configured when only TLS1.3 is enabled");
+    }
+    if !source.words("peer-cert-allowed-cn").is_empty()
+        && !source.words("peer-cert-allowed-hostname").is_empty()
+    {
+        return wrong("AllowedCN and AllowedHostname are mutually exclusive");
+    }
+    for (side, files) in [("", &config.client_tls), ("peer-", &config.peer_tls)] {
+        if files.cert.is_some() != files.key.is_some() {
+            return wrong(format!(
+                "KeyFile and CertFile must both be present: --{side}cert-file and --{side}key-file"
+            ));
+        }
+    }
+    let lacks = |urls: &[Url], files: &TlsFiles| {
+        let bare = files.cert.is_none();
+        urls.iter().find(|url| bare && url.is_tls()).map(Url::to_string)
+    };
+    if let Some(url) = lacks(&config.listen_peer_urls, &config.peer_tls) {
+        return wrong(format!(
+            "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url {url} \
+             with HTTPS scheme"
+        ));
+    }
+    if let Some(url) = lacks(&config.listen_client_urls, &config.client_tls) {
+        return wrong(format!(
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with \
+             HTTPS scheme"
+        ));
+    }
+    if let Some(url) = lacks(&config.listen_metrics_urls, &config.client_tls) {
+        return wrong(format!(
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure \
+             url {url}"
+        ));
+    }
+    plain_beside_tls("peer", &config.listen_peer_urls, &config.peer_tls, notices);
+    plain_beside_tls("client", &config.listen_client_urls, &config.client_tls, notices);
+    Ok(())
+}
+
+/// Plain listeners beside certificates work as plain ones; etcd only warns, and so do we.
+fn plain_beside_tls(side: &str, urls: &[Url], files: &TlsFiles, notices: &mut Vec<Notice>) {
+    for url in urls.iter().filter(|url| !url.is_tls()) {
+        if files.cert.is_some() {
+            notices.push(Notice::warn(format!(
+                "scheme is http or unix while key and cert files are present; ignoring key and \
+                 cert files for {side} url {url}"
+            )));
+        }
+        if files.cert_auth {
+            notices.push(Notice::warn(format!(
+                "scheme is http or unix while client cert auth is enabled; ignoring client cert \
+                 auth for {side} url {url}"
+            )));
+        }
+    }
+}
+
+/// What etcd can and this release cannot. Flags that restrict access or decide identity,
+/// membership or placement stop the start; others are warned about.
+fn refusals(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
+    for flag in table::all() {
+        let value = source.settings.value(flag);
+        if value == default_of(flag) || !source.settings.is_set(flag.name) {
+            continue;
+        }
+        // An empty list of origins or hosts allows all of them, as `*` does.
+        let allows_all =
+            matches!(flag.name, "cors" | "host-whitelist") && value == Value::Words(Vec::new());
+        match flag.status {
+            Status::Refused if !allows_all => {
+                let shown = if flag.name.contains("password") { "..." } else { &value.to_string() };
+                return wrong(format!("--{}={shown} is not supported in this release", flag.name));
+            }
+            Status::Tunes if flag.name != "v2-deprecation" => notices.push(Notice::warn(format!(
+                "--{}={value} has no effect in this release",
+                flag.name
+            ))),
+            _ => {}
+        }
+    }
+    let members: BTreeSet<&str> = config
+        .initial_cluster
+        .split(',')
+        .filter(|part| !part.is_empty())
+        .map(|part| part.split_once('=').map_or(part, |(name, _)| name))
+        .collect();
+    if members.len() > 1 {
+        return wrong(format!(
+            "--initial-cluster={} has {} members; this release runs clusters of one",
+            config.initial_cluster,
+            members.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Sizes that work but that etcd warns about.
+fn sizes(config: &Config, notices: &mut Vec<Notice>) {
+    if config.quota_backend_bytes.is_some_and(|bytes| bytes > QUOTA_BYTES_SUGGESTED_MAX) {
+        notices.push(Notice::warn("quota exceeds the suggested maximum of 8 GiB"));
+    }
+    if config.max_request_bytes > REQUEST_BYTES_SUGGESTED_MAX {
+        notices.push(Notice::warn(format!(
+            "exceeded recommended request limit: --max-request-bytes={} is more than 10 MiB",
+            config.max_request_bytes
+        )));
+    }
+    if config.unsafe_no_fsync {
+        notices.push(Notice::warn(
+            "--unsafe-no-fsync is set: a crash of the machine will lose acknowledged writes",
+        ));
+    }
+    if config.warning_apply_duration.is_zero() {
+        notices.push(Notice::warn(format!(
+            "--warning-apply-duration={} logs every apply",
+            number::show(config.warning_apply_duration)
+        )));
+    }
+}
+
+/// Longer election timeouts are refused (etcd's `maxElectionMs`).
+const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
+const QUOTA_BYTES_SUGGESTED_MAX: u64 = 8 << 30;
+const REQUEST_BYTES_SUGGESTED_MAX: u64 = 10 << 20;
