@@ -273,9 +273,8 @@ impl Member for Bridge {
 
     async fn hash(&self) -> Result<u32, Status> {
         self.committed().await?;
-        let hash = self.on_read_pool(|this| {
-            mainstay_backend::hash(this.handle.backend().snapshot().reader())
-        });
+        let hash = self
+            .on_read_pool(|this| mainstay_backend::hash(this.handle.backend().snapshot().reader()));
         hash.await?.map_err(|error| errors::from_text(error.to_string()))
     }
 

@@ -1,8 +1,8 @@
 //! `/health`, `/livez`, `/readyz`.
 
-use mainstay_driver::stats::{Counter, Gauge};
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use mainstay_driver::stats::{Counter, Gauge};
 use mainstay_proto::etcdserverpb::{AlarmType, RangeRequest};
 use mainstay_types::MemberId;
 

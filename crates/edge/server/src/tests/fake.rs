@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 
 use crate::call::Call;
 use crate::errors;
-use mainstay_driver::stats::Stats;
 use crate::member::{
     HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource, Standing,
 };
 use crate::server::{Server, ServerConfig, Serving};
 use crate::status::Status;
 use crate::stream::{RequestMessages, ResponseSink};
+use mainstay_driver::stats::Stats;
 
 pub(super) const CLUSTER: u64 = 0xc;
 pub(super) const MEMBER: u64 = 0xa;

@@ -6,5 +6,6 @@ mod framing;
 mod http;
 mod metrics;
 mod net;
+mod real;
 mod services;
 mod tls;
