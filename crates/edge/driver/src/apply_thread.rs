@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mainstay_apply::{Applied, Compaction, Effects, LeaseChange, Machine};
 use mainstay_raft::Entry;
 use mainstay_types::{Index, Term};
@@ -18,6 +17,7 @@ use mainstay_watch::{Event, EventBatch, EventKind};
 use crate::committer::StateAt;
 use crate::consensus::Command;
 use crate::handle::RequestError;
+use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
 use crate::shared::Shared;
 use crate::waiters::Answer;
 
@@ -61,8 +61,8 @@ impl ApplyHandle {
 
     pub(crate) fn ask(&self, question: Question) -> Result<(), RequestError> {
         self.orders.try_send(Order::Ask(question)).map_err(|error| match error {
-            crossbeam_channel::TrySendError::Full(_) => RequestError::TooManyRequests,
-            crossbeam_channel::TrySendError::Disconnected(_) => RequestError::Stopped,
+            Refused::Full => RequestError::TooManyRequests,
+            Refused::Closed => RequestError::Stopped,
         })
     }
 
@@ -116,7 +116,7 @@ impl ApplyThread {
     pub(crate) fn run(mut self, orders: &Receiver<Order>) {
         loop {
             let order = match self.slice_due {
-                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                None => orders.recv(),
                 Some(due) => orders.recv_timeout(due.saturating_sub(self.shared.clock.now())),
             };
             let result = match order {
@@ -129,8 +129,8 @@ impl ApplyThread {
                     self.take_snapshot();
                     Ok(())
                 }
-                Err(RecvTimeoutError::Timeout) => Ok(()),
-                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(Nothing::Timeout) => Ok(()),
+                Ok(Order::Stop) | Err(Nothing::Closed) => return,
             };
             if let Err(reason) = result {
                 tracing::error!(%reason, "failed to apply");

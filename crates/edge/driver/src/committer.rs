@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mainstay_backend::Backend;
 use mainstay_env::{Clock, Disk};
 use mainstay_raft::{ConfState, Snapshot};
@@ -22,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::consensus::Command;
 use crate::handle::RequestError;
 use crate::log_thread::LogHandle;
+use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
 use crate::stats::Stats;
 use crate::stop::Stop;
 
@@ -98,8 +98,8 @@ impl CommitterHandle {
     async fn ask(&self, order: fn(Slot) -> Order) -> Result<(), RequestError> {
         let (slot, answer) = oneshot::channel();
         self.orders.try_send(order(slot)).map_err(|error| match error {
-            crossbeam_channel::TrySendError::Full(_) => RequestError::TooManyRequests,
-            crossbeam_channel::TrySendError::Disconnected(_) => RequestError::Stopped,
+            Refused::Full => RequestError::TooManyRequests,
+            Refused::Closed => RequestError::Stopped,
         })?;
         answer.await.map_err(|_| RequestError::Stopped)?
     }
@@ -132,7 +132,7 @@ impl Committer {
         let mut due: Option<Duration> = None;
         loop {
             let order = match due {
-                None => orders.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                None => orders.queue.recv(),
                 Some(at) => orders.queue.recv_timeout(at.saturating_sub(self.clock.now())),
             };
             let result = match order {
@@ -147,8 +147,8 @@ impl Committer {
                 Ok(Order::Commit(slot)) => answer(slot, self.commit(orders)),
                 Ok(Order::Defragment(slot)) => answer(slot, self.defragment(orders)),
                 Ok(Order::Snapshot(state)) => self.snapshot(orders, state),
-                Err(RecvTimeoutError::Timeout) => self.commit(orders),
-                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                Err(Nothing::Timeout) => self.commit(orders),
+                Ok(Order::Stop) | Err(Nothing::Closed) => {
                     if let Err(error) = self.commit(orders) {
                         tracing::error!(%error, "failed to commit at the end; the log has it all");
                     }

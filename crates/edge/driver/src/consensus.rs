@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use mainstay_member::{Effect, Input, Member};
 use mainstay_raft::{ConfChange, Role};
 use mainstay_types::{Index, MemberId};
@@ -19,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::handle::RequestError;
 use crate::log_thread::{LogHandle, Persist};
+use crate::queue::{Nothing, Receiver};
 use crate::shared::Shared;
 
 /// Commands taken in one turn, so that one Persist covers everything that waits.
@@ -89,8 +89,8 @@ impl Consensus {
             let patience = self.next_tick.saturating_sub(self.shared.clock.now());
             let flow = match self.commands.recv_timeout(patience) {
                 Ok(command) => self.turn(command),
-                Err(RecvTimeoutError::Timeout) => Flow::Go,
-                Err(RecvTimeoutError::Disconnected) => Flow::End,
+                Err(Nothing::Timeout) => Flow::Go,
+                Err(Nothing::Closed) => Flow::End,
             };
             if flow == Flow::End {
                 break;
@@ -117,7 +117,7 @@ impl Consensus {
                 Command::Stop => return Flow::End,
             }
             taken += 1;
-            next = if taken < TURN_COMMANDS_MAX { self.commands.try_recv().ok() } else { None };
+            next = if taken < TURN_COMMANDS_MAX { self.commands.try_recv() } else { None };
         }
         if !reads.is_empty() {
             self.read_ctx += 1;

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::membershippb;
 use mainstay_types::Version;
@@ -13,6 +12,7 @@ use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
 use tokio::sync::watch;
 
 use crate::options::AutoCompaction;
+use crate::queue::{Nothing, Receiver};
 use crate::shared::Shared;
 
 /// How often leases are looked at (etcd, lessor's loop).
@@ -38,7 +38,7 @@ impl Duties {
         // Nobody may wait for it.
         let _ = self.ready.send(true);
         let mut compactor = self.shared.options.auto_compaction.map(Compactor::new);
-        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(TURN) {
+        while let Err(Nothing::Timeout) = stop.recv_timeout(TURN) {
             if !self.shared.leads() {
                 continue;
             }
@@ -54,7 +54,7 @@ impl Duties {
     fn publish(&self, stop: &Receiver<()>) -> bool {
         let mut asked = (false, false);
         loop {
-            if let Err(RecvTimeoutError::Disconnected) | Ok(()) = stop.recv_timeout(START_TURN) {
+            if let Err(Nothing::Closed) | Ok(()) = stop.recv_timeout(START_TURN) {
                 return false;
             }
             if !self.shared.leads() {

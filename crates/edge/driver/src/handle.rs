@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::consensus::Command;
 use crate::leases::Renewed;
+use crate::queue::Refused;
 use crate::shared::Shared;
 use crate::watch_thread::WatchStream;
 
@@ -310,8 +311,8 @@ impl Handle {
 
     fn send(&self, command: Command) -> Result<(), RequestError> {
         self.shared.consensus.try_send(command).map_err(|error| match error {
-            crossbeam_channel::TrySendError::Full(_) => RequestError::TooManyRequests,
-            crossbeam_channel::TrySendError::Disconnected(_) => RequestError::Stopped,
+            Refused::Full => RequestError::TooManyRequests,
+            Refused::Closed => RequestError::Stopped,
         })
     }
 

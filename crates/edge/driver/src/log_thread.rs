@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use mainstay_env::Clock;
 use mainstay_raft::{Entry, HardState, Mark};
 use mainstay_wal::{SnapshotMark, Wal, WalError};
 use parking_lot::Mutex;
 
 use crate::consensus::Command;
+use crate::queue::{Receiver, Sender, bounded};
 use crate::stats::Stats;
 use crate::stop::Stop;
 
@@ -90,8 +90,8 @@ impl LogThread {
         loop {
             // An idle moment is when the next segment is made.
             let first = match queue.try_recv() {
-                Ok(order) => order,
-                Err(_) => {
+                Some(order) => order,
+                None => {
                     self.prepare_next();
                     let Ok(order) = queue.recv() else { return };
                     order
@@ -132,7 +132,7 @@ impl LogThread {
                     return Ok(false);
                 }
             }
-            next = queue.try_recv().ok();
+            next = queue.try_recv();
         }
         self.flush(gathered, persisted)?;
         Ok(true)

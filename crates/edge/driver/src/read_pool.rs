@@ -2,9 +2,8 @@
 
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
-
 use crate::handle::RequestError;
+use crate::queue::{Refused, Sender, bounded};
 
 /// Work for the pool.
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
@@ -43,8 +42,8 @@ impl ReadPool {
     /// Queues work.
     pub(crate) fn run(&self, work: Work) -> Result<(), RequestError> {
         self.queue.try_send(Order::Work(work)).map_err(|error| match error {
-            TrySendError::Full(_) => RequestError::TooManyRequests,
-            TrySendError::Disconnected(_) => RequestError::Stopped,
+            Refused::Full => RequestError::TooManyRequests,
+            Refused::Closed => RequestError::Stopped,
         })
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use mainstay_apply::Alarms;
 use mainstay_backend::Backend;
 use mainstay_env::Clock;
@@ -22,6 +21,7 @@ use crate::committer::CommitterHandle;
 use crate::consensus::Command;
 use crate::handle::Identity;
 use crate::leases::Leases;
+use crate::queue::Sender;
 use crate::read_pool::ReadPool;
 use crate::stats::Stats;
 use crate::stop::Stop;
