@@ -1,0 +1,184 @@
+//! Boots the member, serves it, and takes it down again.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_config::{AutoCompaction, Config, TlsFiles, TlsVersion, Url};
+use mainstay_driver::{Driver, Options};
+use mainstay_env_os::{OsClock, OsDice, OsDisk};
+use mainstay_server::{Bridge, Keepalive, Server, ServerConfig};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long requests under way may take to end after a signal (the whole end is
+/// expected within 1.5 s).
+const LAST_REQUESTS: Duration = Duration::from_millis(800);
+
+/// Why the member ended.
+enum End {
+    Signal(i32),
+    /// By itself, for this reason.
+    Failed(String),
+}
+
+/// Runs until a signal stops the member; then the process ends by that signal.
+///
+/// # Errors
+///
+/// When the member cannot be booted, its listeners cannot be opened, or it had to
+/// stop by itself.
+pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let clock = Arc::new(OsClock::new());
+    let mut driver = Driver::start(options(&config), Arc::new(OsDisk), clock, &mut OsDice::new())?;
+    let server = match Server::bind(server_config(&config), Bridge::new(driver.handle())) {
+        Ok(server) => server,
+        Err(error) => {
+            driver.stop();
+            return Err(error.into());
+        }
+    };
+    let handle = driver.handle();
+    let end = async {
+        tokio::select! {
+            _ = terminate.recv() => End::Signal(SIGTERM),
+            _ = interrupt.recv() => End::Signal(SIGINT),
+            reason = handle.stopped() => End::Failed(reason),
+        }
+    };
+    let (serving, end) = runtime.block_on(async {
+        tokio::pin!(end);
+        tokio::select! {
+            end = &mut end => return Ok((None, end)),
+            () = driver.ready() => {}
+        }
+        let urls = server.client_urls().join(",");
+        let serving = server.serve()?;
+        announce(&config, &driver, &urls);
+        Ok::<_, std::io::Error>((Some(serving), end.await))
+    })?;
+    if let End::Signal(number) = &end {
+        tracing::info!(signal = number, "received signal; shutting down");
+    }
+    if let Some(serving) = serving {
+        serving.shutdown(LAST_REQUESTS);
+    }
+    driver.stop();
+    match end {
+        End::Failed(reason) => Err(reason.into()),
+        End::Signal(number) => {
+            tracing::info!("closed etcd server");
+            end_by(number)
+        }
+    }
+}
+
+/// Lines that tools wait for, and systemd's readiness.
+fn announce(config: &Config, driver: &Driver, urls: &str) {
+    let identity = driver.handle().identity();
+    tracing::info!(
+        "local-member-id" = %identity.member,
+        "cluster-id" = %identity.cluster,
+        "new-member" = driver.is_new(),
+        "published local member to cluster through raft"
+    );
+    tracing::info!("ready to serve client requests");
+    tracing::info!(address = %urls, name = %config.name, "serving client traffic");
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "failed to notify systemd for readiness");
+    }
+}
+
+/// As etcd: the process dies of the signal; as the first process of a container,
+/// which no signal kills, it ends well.
+fn end_by(signal: i32) -> Result<(), Box<dyn Error>> {
+    if std::process::id() != 1 {
+        signal_hook::low_level::emulate_default_handler(signal)?;
+    }
+    Ok(())
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(|url| url.as_str().to_owned()).collect()
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn options(config: &Config) -> Options {
+    Options {
+        name: config.name.clone(),
+        data_dir: config.data_dir.clone(),
+        wal_dir: config.wal_dir.clone(),
+        peer_urls: texts(&config.initial_advertise_peer_urls),
+        client_urls: texts(&config.advertise_client_urls),
+        cluster_token: config.initial_cluster_token.clone(),
+        initial_cluster_version: config.initial_cluster_version,
+        tick: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count,
+        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        max_snapshots: count(config.max_snapshots),
+        max_wals: count(config.max_wals),
+        quota_bytes: config
+            .quota_backend_bytes
+            .map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        backend_batch_interval: config.backend_batch_interval,
+        backend_batch_ops: count(config.backend_batch_limit),
+        max_txn_ops: count(config.max_txn_ops),
+        max_request_bytes: config.max_request_bytes,
+        compaction_batch: count(config.compaction_batch_limit),
+        compaction_pause: config.compaction_sleep_interval,
+        auto_compaction: match config.auto_compaction {
+            AutoCompaction::Off => None,
+            AutoCompaction::Periodic(age) => Some(mainstay_driver::AutoCompaction::Periodic(age)),
+            AutoCompaction::Revision(keep) => Some(mainstay_driver::AutoCompaction::Revision(
+                i64::try_from(keep).unwrap_or(i64::MAX),
+            )),
+        },
+        watch_progress_interval: config.watch_progress_notify_interval,
+        warning_apply: config.warning_apply_duration,
+        no_fsync: config.unsafe_no_fsync,
+    }
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    let interval = Some(config.grpc_keepalive_interval).filter(|time| !time.is_zero());
+    ServerConfig {
+        client_urls: texts(&config.listen_client_urls),
+        metrics_urls: texts(&config.listen_metrics_urls),
+        peer_urls: texts(&config.listen_peer_urls),
+        client_tls: tls(config, &config.client_tls, ""),
+        peer_tls: tls(config, &config.peer_tls, "peer-"),
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive: Keepalive { interval, timeout: config.grpc_keepalive_timeout },
+        slow_request: config.warning_unary_request_duration,
+        ..ServerConfig::default()
+    }
+}
+
+fn tls(
+    config: &Config,
+    files: &TlsFiles,
+    prefix: &'static str,
+) -> Option<mainstay_server::TlsFiles> {
+    let version = |version: TlsVersion| match version {
+        TlsVersion::V12 => mainstay_server::TlsVersion::Tls12,
+        TlsVersion::V13 => mainstay_server::TlsVersion::Tls13,
+    };
+    let (cert, key) = files.cert.as_ref().zip(files.key.as_ref())?;
+    Some(mainstay_server::TlsFiles {
+        flag_prefix: prefix,
+        trusted_ca_file: files.trusted_ca.clone(),
+        client_cert_auth: files.requires_caller_cert(),
+        min_version: version(config.tls_min_version),
+        max_version: config.tls_max_version.map(version),
+        ..mainstay_server::TlsFiles::new(cert, key)
+    })
+}
