@@ -55,6 +55,7 @@ impl<M: Member> Services<M> {
         let work = move |member: &M| {
             let start = Instant::now();
             let answer = member.range(&request);
+            member.stats().ranges.inc();
             registry.requests.record_range(start, answer.is_ok());
             answer.map(|answer| {
                 header.revision = answer.revision;
@@ -70,6 +71,7 @@ impl<M: Member> Services<M> {
     fn answer(&self, request: &pb::RangeRequest) -> Result<RangeAnswer, Status> {
         let start = Instant::now();
         let answer = self.member().range(request);
+        self.member().stats().ranges.inc();
         self.registry().requests.record_range(start, answer.is_ok());
         answer
     }
@@ -80,7 +82,15 @@ impl<M: Member> Services<M> {
             return self.answer(request);
         }
         let request = request.clone();
-        self.member().on_read_pool(move |member: &M| member.range(&request)).await?
+        let registry = std::sync::Arc::clone(&self.0.registry);
+        let work = move |member: &M| {
+            let start = Instant::now();
+            let answer = member.range(&request);
+            member.stats().ranges.inc();
+            registry.requests.record_range(start, answer.is_ok());
+            answer
+        };
+        self.member().on_read_pool(work).await?
     }
 
     pub(super) async fn put(

@@ -70,7 +70,11 @@ impl<M: Member> Services<M> {
             let request: pb::LeaseKeepAliveRequest = decode(request?)?;
             // Before the lease is renewed: the revision promises nothing newer.
             let header = Some(self.header());
-            let ttl = self.member().lease_renew(request.id).await?.unwrap_or(0);
+            let renewed = self.member().lease_renew(request.id).await?;
+            if renewed.is_some() {
+                self.member().stats().leases_renewed.inc();
+            }
+            let ttl = renewed.unwrap_or(0);
             let reply = pb::LeaseKeepAliveResponse { header, id: request.id, ttl };
             responses.send(Bytes::from(reply.encode_to_vec())).await;
         }

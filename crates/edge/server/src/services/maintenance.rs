@@ -1,6 +1,7 @@
 //! The Maintenance service.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use mainstay_proto::Message as _;
@@ -22,7 +23,7 @@ const BLOBS_PER_TURN: usize = 16;
 
 impl<M: Member> Services<M> {
     pub(super) async fn alarm(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let request: pb::AlarmRequest = decode(request)?;
         let reply = self.member().alarm(request).await;
         self.registry().requests.record(Kind::Alarm, start, reply.is_ok());
@@ -72,13 +73,17 @@ impl<M: Member> Services<M> {
     }
 
     pub(super) async fn hash(&self, out: &mut BytesMut) -> Result<(), Status> {
+        let start = Instant::now();
         let hash = self.member().hash().await?;
+        self.member().stats().hash.observe(start.elapsed());
         encode(out, &pb::HashResponse { header: Some(self.header()), hash })
     }
 
     pub(super) async fn hash_kv(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
         let request: pb::HashKvRequest = decode(request)?;
+        let start = Instant::now();
         let hashed = self.member().hash_kv(request.revision).await?;
+        self.member().stats().hash_rev.observe(start.elapsed());
         let reply = pb::HashKvResponse {
             header: Some(self.header_at(hashed.revision)),
             hash: hashed.hash,
@@ -134,6 +139,7 @@ impl<M: Member> Services<M> {
     pub(super) async fn snapshot(&self, mut responses: impl ResponseSink) -> Result<(), Status> {
         let version = self.member().storage_version();
         let version = version.map(|version| version.to_string()).unwrap_or_default();
+        let start = Instant::now();
         let source = self.member().snapshot().await?;
         let total = source.len();
         tracing::info!(total_bytes = total, "sending database snapshot to client");
@@ -153,6 +159,7 @@ impl<M: Member> Services<M> {
         }
         let sum = Bytes::copy_from_slice(&hasher.finalize());
         send_blob(&mut responses, 0, sum, &version).await;
+        self.member().stats().backend_snapshot.observe(start.elapsed());
         tracing::info!(total_bytes = total, "successfully sent database snapshot to client");
         Ok(())
     }

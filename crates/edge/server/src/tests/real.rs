@@ -243,6 +243,7 @@ fn the_metrics_of_a_real_member_move() {
         for n in 0..3 {
             let _: pb::PutResponse = client.call(PUT, &put(&n.to_string(), "v")).await.ok();
         }
+        let _: pb::RangeResponse = client.call(RANGE, &all()).await.ok();
         get(&member.address, "/metrics").await.2
     });
     let value = |name: &str| -> f64 {
@@ -253,6 +254,7 @@ fn the_metrics_of_a_real_member_move() {
     assert_eq!(value("etcd_debugging_mvcc_keys_total "), 3.0);
     assert_eq!(value("etcd_debugging_mvcc_current_revision "), 4.0);
     assert_eq!(value("etcd_server_has_leader "), 1.0);
+    assert_eq!(value("etcd_mvcc_range_total "), 1.0);
     assert!(value("etcd_server_proposals_applied_total ") >= 3.0);
     assert!(value("etcd_disk_wal_fsync_duration_seconds_count ") >= 3.0);
     assert!(value("etcd_mvcc_db_total_size_in_bytes ") > 0.0);
