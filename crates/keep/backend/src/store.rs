@@ -34,6 +34,12 @@ pub enum BackendError {
         /// What is wrong with it.
         why: String,
     },
+    /// The file was exchanged for a defragmented one, which could not be taken up.
+    #[error("{}: a defragmented file took its place and could not be opened", path.display())]
+    Exchanged {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system, while files are exchanged.
     #[error("failed to {doing} {path}: {source}")]
     Disk {
@@ -89,7 +95,8 @@ struct Inner {
     options: OpenOptions,
     front: Mutex<Front>,
     /// Locked before `front`, by whoever commits.
-    writer: Mutex<Bolt>,
+    /// `None` once the file was exchanged and the new one could not be taken up.
+    writer: Mutex<Option<Bolt>>,
 }
 
 /// What readers and the apply thread share with the committer. Locked for moments.
@@ -141,7 +148,7 @@ impl Backend {
             ops: 0,
         };
         let path = path.to_owned();
-        let (front, writer) = (Mutex::new(front), Mutex::new(bolt));
+        let (front, writer) = (Mutex::new(front), Mutex::new(Some(bolt)));
         Ok(Backend(Arc::new(Inner { disk, path, options, front, writer })))
     }
 
@@ -193,11 +200,16 @@ impl Backend {
     /// term it came from, then lets readers see it in the file.
     ///
     /// # Errors
-    /// When the disk fails. Nothing more can be committed then: the log has it all,
-    /// and the member must stop.
+    /// After [`mainstay_bolt::Error::Full`] everything still waits, and a later commit
+    /// tries again. After any other error nothing more can be committed: the log has it
+    /// all, and the member must stop.
     pub fn commit(&self) -> Result<CommitStats, BackendError> {
-        let mut bolt = self.0.writer.lock();
-        self.commit_locked(&mut bolt)
+        let mut writer = self.0.writer.lock();
+        self.commit_locked(self.open_writer(&mut writer)?)
+    }
+
+    fn open_writer<'w>(&self, writer: &'w mut Option<Bolt>) -> Result<&'w mut Bolt, BackendError> {
+        writer.as_mut().ok_or_else(|| BackendError::Exchanged { path: self.0.path.clone() })
     }
 
     fn commit_locked(&self, bolt: &mut Bolt) -> Result<CommitStats, BackendError> {
@@ -213,9 +225,16 @@ impl Backend {
             return Ok(CommitStats { ops, applied: applied.0 });
         }
         let taken = chunks.len();
-        bolt.commit(write_batch(&chunks, others, applied))?;
+        let result = bolt.commit(write_batch(&chunks, &others, applied));
         drop(chunks);
         let mut front = self.0.front.lock();
+        if let Err(error) = result {
+            // A full disk may be tried again: nothing may be missing then.
+            let later = std::mem::replace(&mut front.others, others);
+            front.others.extend(later);
+            front.ops += ops;
+            return Err(error.into());
+        }
         front.reader = bolt.reader();
         front.overlay.forget(taken);
         front.committed = applied.0;
@@ -226,10 +245,13 @@ impl Backend {
     /// and reads go on meanwhile; commits wait. Views keep reading the old file.
     ///
     /// # Errors
-    /// When the disk fails; the old file is then still the one in use.
+    /// When the disk fails. Until the rename the old file is the one in use; when
+    /// something fails after it, nothing more can be committed: what went into the old
+    /// file would be lost with it.
     pub fn defragment(&self) -> Result<(), BackendError> {
-        let mut bolt = self.0.writer.lock();
-        self.commit_locked(&mut bolt)?;
+        let mut writer = self.0.writer.lock();
+        let bolt = self.open_writer(&mut writer)?;
+        self.commit_locked(bolt)?;
         let reader = bolt.reader();
         let inner = &*self.0;
         let next = inner.path.with_file_name(DEFRAGMENTED);
@@ -244,10 +266,13 @@ impl Backend {
         let options = Options { page_size: reader.page_size(), ..bolt_options(inner.options) };
         write_compacted(&reader, &*inner.disk, &next, options)?;
         inner.disk.rename(&next, &inner.path).map_err(|e| fail("rename", &next, e))?;
+        // From here on the old file has no name.
+        *writer = None;
         let folder = inner.path.parent().unwrap_or(Path::new("."));
         inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
-        *bolt = Bolt::open(&*inner.disk, &inner.path, bolt_options(inner.options))?;
+        let bolt = Bolt::open(&*inner.disk, &inner.path, bolt_options(inner.options))?;
         inner.front.lock().reader = bolt.reader();
+        *writer = Some(bolt);
         Ok(())
     }
 
@@ -312,7 +337,7 @@ fn make_buckets(bolt: &mut Bolt) -> Result<(), BackendError> {
 
 fn write_batch(
     chunks: &[Arc<Chunk>],
-    others: Vec<OtherRow>,
+    others: &[OtherRow],
     (index, term): (Index, Term),
 ) -> WriteBatch {
     let mut batch = WriteBatch::new();
@@ -324,8 +349,8 @@ fn write_batch(
     }
     for OtherRow { bucket, key, value } in others {
         match value {
-            Some(value) => batch.put(bucket.name(), key, value),
-            None => batch.delete(bucket.name(), key),
+            Some(value) => batch.put(bucket.name(), key.clone(), value.clone()),
+            None => batch.delete(bucket.name(), key.clone()),
         }
     }
     let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());

@@ -5,14 +5,16 @@
 //! snapshot is one reference count. Every branch knows how many live keys lie
 //! below each child, so counting a range walks two paths instead of the range.
 
+mod keys;
 mod leaf;
 mod walk;
 
 use std::sync::Arc;
 
-use mainstay_types::{KeyRange, Revision};
+use mainstay_types::{KeyRange, RangeEnd, Revision};
 
 use crate::item::{Change, Found, Item};
+use keys::Keys;
 use leaf::Leaf;
 
 pub(crate) use walk::Step;
@@ -23,26 +25,122 @@ const FANOUT: usize = 48;
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Leaf(Leaf),
-    Branch(Vec<Child>),
+    Branch(Branch),
+}
+
+/// Children in order; `lows[n]` parts child `n` from child `n + 1`, which has no
+/// smaller key.
+#[derive(Clone, Debug)]
+pub(crate) struct Branch {
+    lows: Keys,
+    children: Vec<Child>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Child {
-    /// No key below is smaller; the first child's is not looked at.
-    low: Arc<[u8]>,
     live: usize,
+    /// No key below was created or deleted after this main revision.
+    changed: i64,
     node: Arc<Node>,
+}
+
+impl Child {
+    fn new(node: Arc<Node>) -> Child {
+        Child { live: node.live(), changed: node.changed(), node }
+    }
+}
+
+/// What is recorded of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Edit {
+    /// A put; creation and version follow from what the key was.
+    Put(Revision),
+    /// Exactly this.
+    Exactly(Change),
+}
+
+impl Edit {
+    fn change(self, before: Option<Found>) -> Change {
+        match (self, before) {
+            (Edit::Exactly(change), _) => change,
+            (Edit::Put(modified), Some(old)) => {
+                Change { modified, created: old.created, version: old.version + 1 }
+            }
+            (Edit::Put(modified), None) => Change { modified, created: modified.main, version: 1 },
+        }
+    }
+}
+
+/// What an edit did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effect {
+    before: Option<Found>,
+    change: Change,
+    /// Live keys more than before.
+    grown: isize,
+    /// Whether the key began or ceased to exist.
+    flips: bool,
+}
+
+impl Node {
+    fn live(&self) -> usize {
+        match self {
+            Node::Leaf(leaf) => leaf.live(),
+            Node::Branch(branch) => branch.children.iter().map(|c| c.live).sum(),
+        }
+    }
+
+    fn changed(&self) -> i64 {
+        match self {
+            Node::Leaf(leaf) => leaf.changed(),
+            Node::Branch(branch) => branch.children.iter().map(|c| c.changed).max().unwrap_or(0),
+        }
+    }
+}
+
+impl Branch {
+    /// The child that holds `key`, if any does.
+    fn child_of(&self, key: &[u8]) -> usize {
+        self.lows.find(key).map_or_else(|at| at, |at| at + 1)
+    }
+
+    fn remove(&mut self, n: usize) {
+        self.children.remove(n);
+        if self.lows.len() > 0 {
+            self.lows.remove(n.saturating_sub(1));
+        }
+    }
+
+    /// Adds the right half of child `n`. When there are too many children then, answers
+    /// the right half of this branch and what parts it from the left one.
+    fn split_child(&mut self, n: usize, low: &[u8], right: Arc<Node>) -> Option<(Vec<u8>, Node)> {
+        let left = Child::new(Arc::clone(&self.children[n].node));
+        self.children[n] = left;
+        self.children.insert(n + 1, Child::new(right));
+        self.lows.insert(n, low);
+        if self.children.len() <= FANOUT {
+            return None;
+        }
+        // Keys that only grow fill the left half for good: leave it full.
+        let cut = if n + 2 == self.children.len() { FANOUT - 4 } else { FANOUT / 2 };
+        let children = self.children.split_off(cut);
+        let lows = self.lows.split_off(cut);
+        let low = self.lows.get(cut - 1).to_vec();
+        self.lows.remove(cut - 1);
+        Some((low, Node::Branch(Branch { lows, children })))
+    }
 }
 
 /// Keys and when they changed.
 #[derive(Clone, Debug)]
 pub struct KeyIndex {
     root: Arc<Node>,
+    live: usize,
 }
 
 impl Default for KeyIndex {
     fn default() -> KeyIndex {
-        KeyIndex { root: Arc::new(Node::Leaf(Leaf::default())) }
+        KeyIndex { root: Arc::new(Node::Leaf(Leaf::default())), live: 0 }
     }
 }
 
@@ -62,19 +160,16 @@ impl KeyIndex {
         loop {
             match node {
                 Node::Leaf(leaf) => return leaf.get(key),
-                Node::Branch(children) => node = &children[child_of(children, key)].node,
+                Node::Branch(branch) => node = &branch.children[branch.child_of(key)].node,
             }
         }
     }
 
-    /// Records a put; answers the key as it is now.
-    pub fn put(&mut self, key: &[u8], modified: Revision) -> Found {
-        let (created, version) = match self.get(key) {
-            Some(old) => (old.created, old.version + 1),
-            None => (modified.main, 1),
-        };
-        self.insert(key, Change { modified, created, version });
-        Found { modified, created, version }
+    /// Records a put; answers the key as it was and as it is now.
+    pub fn put(&mut self, key: &[u8], modified: Revision) -> (Option<Found>, Found) {
+        let effect = self.edit(key, Edit::Put(modified));
+        let Change { modified, created, version } = effect.change;
+        (effect.before, Found { modified, created, version })
     }
 
     /// Records a deletion of a key that exists.
@@ -84,15 +179,20 @@ impl KeyIndex {
 
     /// Records any change, newer than all of the key's others.
     pub(crate) fn insert(&mut self, key: &[u8], change: Change) {
-        if let Some((low, right)) = insert_into(&mut self.root, key, change) {
-            let left = Child {
-                low: Arc::from(&b""[..]),
-                live: live(&self.root),
-                node: Arc::clone(&self.root),
-            };
-            let right = Child { low, live: live(&right), node: right };
-            self.root = Arc::new(Node::Branch(vec![left, right]));
+        self.edit(key, Edit::Exactly(change));
+    }
+
+    fn edit(&mut self, key: &[u8], edit: Edit) -> Effect {
+        let (effect, split) = edit_below(&mut self.root, key, edit);
+        self.live = self.live.checked_add_signed(effect.grown).expect("it counted every live key");
+        if let Some((low, right)) = split {
+            let mut lows = Keys::default();
+            lows.insert(0, &low);
+            let left = Child::new(Arc::clone(&self.root));
+            let children = vec![left, Child::new(Arc::new(right))];
+            self.root = Arc::new(Node::Branch(Branch { lows, children }));
         }
+        effect
     }
 
     /// Live keys in the range.
@@ -101,11 +201,9 @@ impl KeyIndex {
             return 0;
         }
         match &range.end {
-            mainstay_types::RangeEnd::Single => usize::from(self.get(&range.start).is_some()),
-            mainstay_types::RangeEnd::Before(end) => {
-                self.live_below(end) - self.live_below(&range.start)
-            }
-            mainstay_types::RangeEnd::Unbounded => live(&self.root) - self.live_below(&range.start),
+            RangeEnd::Single => usize::from(self.get(&range.start).is_some()),
+            RangeEnd::Before(end) => self.live_below(end) - self.live_below(&range.start),
+            RangeEnd::Unbounded => self.live - self.live_below(&range.start),
         }
     }
 
@@ -116,18 +214,32 @@ impl KeyIndex {
         loop {
             match node {
                 Node::Leaf(leaf) => return sum + leaf.live_below(key),
-                Node::Branch(children) => {
-                    let at = child_of(children, key);
-                    sum += children[..at].iter().map(|c| c.live).sum::<usize>();
-                    node = &children[at].node;
+                Node::Branch(branch) => {
+                    let at = branch.child_of(key);
+                    sum += branch.children[..at].iter().map(|c| c.live).sum::<usize>();
+                    node = &branch.children[at].node;
                 }
             }
         }
     }
 
+    /// Keys of the range that existed at main revision `at`. Costs what was created and
+    /// deleted since, not what there is.
+    pub(crate) fn count_at(&self, range: &KeyRange, at: i64) -> usize {
+        if range.is_empty() {
+            return 0;
+        }
+        let to = match &range.end {
+            RangeEnd::Single => return usize::from(self.get_at(&range.start, at).is_some()),
+            RangeEnd::Before(end) => Some(end.as_ref()),
+            RangeEnd::Unbounded => None,
+        };
+        count_below(&self.root, Some(&range.start), to, at)
+    }
+
     /// Live keys in all.
     pub fn len(&self) -> usize {
-        live(&self.root)
+        self.live
     }
 
     /// Whether no key is live.
@@ -164,8 +276,8 @@ impl KeyIndex {
             compact_in(&mut self.root, &key, at, &mut tell);
         }
         // A tree whose keys are all gone starts again.
-        if let Node::Branch(children) = &*self.root
-            && children.is_empty()
+        if let Node::Branch(branch) = &*self.root
+            && branch.children.is_empty()
         {
             *self = KeyIndex::default();
         }
@@ -173,67 +285,74 @@ impl KeyIndex {
     }
 }
 
-fn live(node: &Node) -> usize {
-    match node {
-        Node::Leaf(leaf) => leaf.live(),
-        Node::Branch(children) => children.iter().map(|c| c.live).sum(),
-    }
-}
-
-/// The child that holds `key`, if any does.
-fn child_of(children: &[Child], key: &[u8]) -> usize {
-    children[1..].partition_point(|c| &*c.low <= key)
-}
-
-/// Inserts below `node`. When it had to be split, answers its new right neighbour.
-fn insert_into(node: &mut Arc<Node>, key: &[u8], change: Change) -> Option<(Arc<[u8]>, Arc<Node>)> {
+/// Edits below `node`. When it had to be split, answers its new right neighbour and what
+/// parts the two.
+fn edit_below(node: &mut Arc<Node>, key: &[u8], edit: Edit) -> (Effect, Option<(Vec<u8>, Node)>) {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => {
-            let right = leaf.insert(key, change)?;
-            let low = Arc::from(right.first().expect("half a leaf has keys"));
-            Some((low, Arc::new(Node::Leaf(right))))
+            let (effect, right) = leaf.edit(key, edit);
+            (effect, right.map(|right| (leaf.border(&right), Node::Leaf(right))))
         }
-        Node::Branch(children) => {
-            let at = child_of(children, key);
-            let split = insert_into(&mut children[at].node, key, change);
-            children[at].live = live(&children[at].node);
-            let (low, right) = split?;
-            children.insert(at + 1, Child { low, live: live(&right), node: right });
-            if children.len() <= FANOUT {
-                return None;
+        Node::Branch(branch) => {
+            let at = branch.child_of(key);
+            let child = &mut branch.children[at];
+            let (effect, split) = edit_below(&mut child.node, key, edit);
+            child.live = child.live.checked_add_signed(effect.grown).expect("as in the leaf");
+            if effect.flips {
+                child.changed = child.changed.max(effect.change.modified.main);
             }
-            // Keys that only grow fill the left half for good: leave it full.
-            let cut = if at + 2 == children.len() { FANOUT - 4 } else { FANOUT / 2 };
-            let right = children.split_off(cut);
-            Some((Arc::clone(&right[0].low), Arc::new(Node::Branch(right))))
+            let split =
+                split.and_then(|(low, right)| branch.split_child(at, &low, Arc::new(right)));
+            (effect, split)
         }
     }
 }
 
-/// Compacts one key below `node`, and takes away what has become empty.
+/// Keys below `node` between the bounds that existed at `at`; `None` where a bound lies
+/// outside.
+fn count_below(node: &Node, from: Option<&[u8]>, to: Option<&[u8]>, at: i64) -> usize {
+    let branch = match node {
+        Node::Leaf(leaf) => return leaf.count_at(from, to, at),
+        Node::Branch(branch) => branch,
+    };
+    let first = from.map_or(0, |key| branch.child_of(key));
+    let last = to.map_or(branch.children.len() - 1, |key| branch.child_of(key));
+    let mut sum = 0;
+    for n in first..=last {
+        let child = &branch.children[n];
+        let (from, to) = (from.filter(|_| n == first), to.filter(|_| n == last));
+        sum += match child.changed <= at && from.is_none() && to.is_none() {
+            true => child.live,
+            false => count_below(&child.node, from, to, at),
+        };
+    }
+    sum
+}
+
+/// Compacts one key below `node`, and takes away what has become empty. Dead keys go, so
+/// no count changes.
 fn compact_in(node: &mut Arc<Node>, key: &[u8], at: i64, gone: &mut impl FnMut(Change)) {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => leaf.compact(key, at, gone),
-        Node::Branch(children) => {
-            let n = child_of(children, key);
-            compact_in(&mut children[n].node, key, at, gone);
-            children[n].live = live(&children[n].node);
-            let empty = match &*children[n].node {
+        Node::Branch(branch) => {
+            let n = branch.child_of(key);
+            compact_in(&mut branch.children[n].node, key, at, gone);
+            let empty = match &*branch.children[n].node {
                 Node::Leaf(leaf) => leaf.is_empty(),
-                Node::Branch(below) => below.is_empty(),
+                Node::Branch(below) => below.children.is_empty(),
             };
             if empty {
-                children.remove(n);
+                branch.remove(n);
             } else {
-                join_leaves(children, n);
+                join_leaves(branch, n);
             }
         }
     }
 }
 
 /// Joins a leaf that has become small with its right neighbour.
-fn join_leaves(children: &mut Vec<Child>, n: usize) {
-    let [left, right] = match children.get(n..n + 2) {
+fn join_leaves(branch: &mut Branch, n: usize) {
+    let [left, right] = match branch.children.get(n..n + 2) {
         Some([left, right]) => [&left.node, &right.node],
         _ => return,
     };
@@ -243,9 +362,8 @@ fn join_leaves(children: &mut Vec<Child>, n: usize) {
     }
     let mut joined = a.clone();
     joined.extend(b);
-    children[n].live += children[n + 1].live;
-    children[n].node = Arc::new(Node::Leaf(joined));
-    children.remove(n + 1);
+    branch.children[n] = Child::new(Arc::new(Node::Leaf(joined)));
+    branch.remove(n + 1);
 }
 
 #[cfg(test)]

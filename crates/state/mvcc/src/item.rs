@@ -87,6 +87,11 @@ impl Item {
         self.newest.found()
     }
 
+    /// Main revision of the last creation or deletion.
+    pub(crate) fn changed(&self) -> i64 {
+        if self.newest.is_live() { self.newest.created } else { self.newest.modified.main }
+    }
+
     /// Whether compaction may have something to do.
     pub(crate) fn has_past(&self) -> bool {
         self.older.is_some() || !self.newest.is_live()

@@ -4,7 +4,6 @@
 //! get: an unchanging picture of the key space at a revision, made in constant
 //! time. Values stay in the backend; the index holds keys and revisions only.
 
-mod changes;
 mod compaction;
 mod error;
 mod hash;
@@ -13,6 +12,7 @@ mod index;
 mod item;
 mod loading;
 mod range;
+mod sorting;
 mod store;
 mod txn;
 mod view;

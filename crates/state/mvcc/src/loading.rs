@@ -6,20 +6,23 @@ use bytes::Bytes;
 use mainstay_backend::{Backend, KeyValueRef};
 use mainstay_types::{LeaseId, Revision};
 
-use crate::changes::Changes;
 use crate::compaction::Compacting;
 use crate::error::MvccError;
 use crate::index::KeyIndex;
 use crate::item::Change;
+use crate::sorting::Sorting;
 use crate::store::Store;
+
+const NOT_A_PAIR: &str = "not a key-value";
 
 /// Takes rows in order while the db is opened.
 #[derive(Default)]
 pub struct Loading {
     index: KeyIndex,
-    newest: i64,
+    sorting: Sorting,
+    newest: Revision,
     leases: BTreeMap<Bytes, LeaseId>,
-    damaged: Option<Revision>,
+    damaged: Option<(Revision, &'static str)>,
 }
 
 /// A store as the db has it.
@@ -33,21 +36,27 @@ pub struct Loaded {
 impl Loading {
     /// Takes the next row of bucket `key`; the visitor of `Backend::open`.
     pub fn row(&mut self, revision: Revision, tombstone: bool, value: &[u8]) {
-        self.newest = revision.main;
+        if revision <= self.newest {
+            // One revision as a put and as a deletion: nobody writes that.
+            self.damaged.get_or_insert((revision, "there twice"));
+            return;
+        }
+        self.newest = revision;
         let Some(kv) = KeyValueRef::decode(value) else {
-            self.damaged.get_or_insert(revision);
+            self.damaged.get_or_insert((revision, NOT_A_PAIR));
             return;
         };
-        // A bumped revision leaves a row without a key (disk.md 8.1).
-        if kv.key.is_empty() {
-            return;
-        }
-        if tombstone {
-            self.index.insert(kv.key, Change { modified: revision, created: 0, version: 0 });
-        } else {
-            let (created, version) = (kv.create_revision, kv.version.max(1));
-            self.index.insert(kv.key, Change { modified: revision, created, version });
-        }
+        // A bumped revision leaves a row without a key (disk.md 8.1). No request can name
+        // that key, but compaction and hashes count it as one, as etcd's index does.
+        let change = match tombstone {
+            true => Change { modified: revision, created: 0, version: 0 },
+            false => Change {
+                modified: revision,
+                created: kv.create_revision,
+                version: kv.version.max(1),
+            },
+        };
+        self.sorting.push(kv.key, change, &mut self.index);
         if !tombstone && kv.lease != 0 {
             self.leases.insert(Bytes::copy_from_slice(kv.key), LeaseId(kv.lease));
         } else if !self.leases.is_empty() {
@@ -60,18 +69,18 @@ impl Loading {
     ///
     /// # Errors
     /// When a row could not be read, or the meta bucket cannot.
-    pub fn finish(self, backend: &Backend) -> Result<Loaded, MvccError> {
-        if let Some(revision) = self.damaged {
-            return Err(MvccError::Row { revision, what: "not a key-value" });
+    pub fn finish(mut self, backend: &Backend) -> Result<Loaded, MvccError> {
+        if let Some((revision, what)) = self.damaged {
+            return Err(MvccError::Row { revision, what });
         }
+        self.sorting.flush(&mut self.index);
         let meta = backend.meta()?;
         let finished = meta.finished_compaction.unwrap_or(-1);
         let scheduled = meta.scheduled_compaction.unwrap_or(-1);
-        let revision = self.newest.max(finished).max(scheduled).max(1);
+        let revision = self.newest.main.max(finished).max(scheduled).max(1);
         let store = Store {
             backend: backend.clone(),
             index: self.index,
-            changes: Changes::new(revision),
             revision,
             compacted: finished.max(scheduled),
             compacting: (scheduled > finished).then(|| Compacting::new(scheduled)),

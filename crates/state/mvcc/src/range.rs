@@ -6,7 +6,6 @@ use mainstay_proto::{etcdserverpb as pb, mvccpb};
 use mainstay_types::{KeyRange, Revision};
 use pb::range_request::{SortOrder, SortTarget};
 
-use crate::changes::Changes;
 use crate::error::MvccError;
 use crate::index::{KeyIndex, Step};
 use crate::item::Found;
@@ -30,23 +29,8 @@ pub(crate) trait Source {
     fn index(&self) -> &KeyIndex;
     fn revision(&self) -> i64;
     fn compacted(&self) -> i64;
-    fn count_at(&self, range: &KeyRange, at: i64) -> usize;
     /// The encoded pair put at exactly this revision.
     fn value(&self, revision: Revision) -> Result<Bytes, MvccError>;
-}
-
-/// Keys in the range at main revision `at`.
-pub(crate) fn count_at(index: &KeyIndex, changes: &Changes, range: &KeyRange, at: i64) -> usize {
-    if let Some(growth) = changes.growth_since(at, range) {
-        let then = index.count(range) as i64 - growth;
-        return usize::try_from(then).expect("a range never had fewer than no keys");
-    }
-    let mut count = 0;
-    index.walk(range, Some(at), &mut |_, _| {
-        count += 1;
-        Step::Go
-    });
-    count
 }
 
 pub(crate) fn range(
@@ -58,7 +42,7 @@ pub(crate) fn range(
     let range = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
     let count = match past {
         None => source.index().count(&range),
-        Some(at) => source.count_at(&range, at),
+        Some(at) => source.index().count_at(&range, at),
     };
     let mut reply = RangeReply { count: count as i64, revision, ..RangeReply::default() };
     if request.count_only || count == 0 {

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use mainstay_backend::{Backend, Batch, Bucket, encode_revision, meta};
 use mainstay_types::Revision;
 
-use crate::changes::Changes;
 use crate::compaction::Compacting;
 use crate::error::MvccError;
 use crate::index::KeyIndex;
@@ -15,7 +14,6 @@ use crate::view::View;
 pub struct Store {
     pub(crate) backend: Backend,
     pub(crate) index: KeyIndex,
-    pub(crate) changes: Changes,
     pub(crate) revision: i64,
     /// Below this nothing can be asked for; -1 before the first compaction.
     pub(crate) compacted: i64,
@@ -49,7 +47,6 @@ impl Store {
     pub fn view(&self) -> View {
         View {
             index: self.index.clone(),
-            changes: self.changes.clone(),
             revision: self.revision,
             compacted: self.compacted,
             rows: self.backend.snapshot(),

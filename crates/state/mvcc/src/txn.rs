@@ -107,11 +107,7 @@ impl<'s> WriteTxn<'s> {
     /// Writes a key; answers it as it is now.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Found {
         let modified = self.next_revision();
-        let prev = self.store.index.get(key);
-        let found = self.store.index.put(key, modified);
-        if prev.is_none() {
-            self.store.changes.push(self.main, key, true);
-        }
+        let (prev, found) = self.store.index.put(key, modified);
         let kv = encode_key_value(&KeyValueRef {
             key,
             create_revision: found.created,
@@ -160,7 +156,6 @@ impl<'s> WriteTxn<'s> {
     fn delete(&mut self, key: &Bytes, found: Found) {
         let modified = self.next_revision();
         self.store.index.delete(key, modified);
-        self.store.changes.push(self.main, key, false);
         // On disk a deletion has only its key; an event also says when.
         let row = encode_key_value(&KeyValueRef { key, ..Default::default() });
         let event = KeyValueRef { key, mod_revision: modified.main, ..Default::default() };
@@ -198,10 +193,6 @@ impl Source for WriteTxn<'_> {
 
     fn compacted(&self) -> i64 {
         self.store.compacted
-    }
-
-    fn count_at(&self, range: &KeyRange, at: i64) -> usize {
-        range::count_at(&self.store.index, &self.store.changes, range, at)
     }
 
     fn value(&self, revision: Revision) -> Result<Bytes, MvccError> {

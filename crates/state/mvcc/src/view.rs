@@ -5,7 +5,6 @@ use mainstay_backend::BackendView;
 use mainstay_proto::{etcdserverpb as pb, mvccpb};
 use mainstay_types::{KeyRange, Revision};
 
-use crate::changes::Changes;
 use crate::error::MvccError;
 use crate::index::{KeyIndex, Step};
 use crate::range::{self, RangeReply, Source};
@@ -15,7 +14,6 @@ use crate::range::{self, RangeReply, Source};
 #[derive(Clone)]
 pub struct View {
     pub(crate) index: KeyIndex,
-    pub(crate) changes: Changes,
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
     pub(crate) rows: BackendView,
@@ -127,10 +125,6 @@ impl Source for View {
 
     fn compacted(&self) -> i64 {
         self.compacted
-    }
-
-    fn count_at(&self, range: &KeyRange, at: i64) -> usize {
-        range::count_at(&self.index, &self.changes, range, at)
     }
 
     fn value(&self, revision: Revision) -> Result<Bytes, MvccError> {

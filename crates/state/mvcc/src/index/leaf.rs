@@ -1,5 +1,7 @@
-//! A leaf: keys packed into one buffer, items beside them.
+//! A leaf: packed keys, items beside them.
 
+use super::keys::{Keys, shared};
+use super::{Edit, Effect};
 use crate::item::{Change, Item};
 
 /// Keys of a leaf.
@@ -8,16 +10,20 @@ const LEAF_KEYS: usize = 48;
 /// Keys in order, with what is known of each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leaf {
-    bytes: Vec<u8>,
-    /// Where each key ends in `bytes`.
-    ends: Vec<u32>,
+    keys: Keys,
     items: Vec<Item>,
     live: usize,
+    /// No key was created or deleted after this main revision.
+    changed: i64,
 }
 
 impl Leaf {
     pub(crate) fn live(&self) -> usize {
         self.live
+    }
+
+    pub(crate) fn changed(&self) -> i64 {
+        self.changed
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -28,34 +34,17 @@ impl Leaf {
         self.items.is_empty()
     }
 
-    pub(crate) fn first(&self) -> Option<&[u8]> {
-        (!self.is_empty()).then(|| self.key(0))
-    }
-
     pub(crate) fn key(&self, at: usize) -> &[u8] {
-        &self.bytes[self.start(at)..self.ends[at] as usize]
+        self.keys.get(at)
     }
 
     pub(crate) fn item(&self, at: usize) -> &Item {
         &self.items[at]
     }
 
-    fn start(&self, at: usize) -> usize {
-        if at == 0 { 0 } else { self.ends[at - 1] as usize }
-    }
-
     /// Where `key` is, or where it belongs.
     pub(crate) fn find(&self, key: &[u8]) -> Result<usize, usize> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match self.key(middle).cmp(key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => high = middle,
-            }
-        }
-        Err(low)
+        self.keys.find(key)
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Item> {
@@ -67,70 +56,74 @@ impl Leaf {
         self.items[..at].iter().filter(|item| item.newest.is_live()).count()
     }
 
-    /// Records a change. When the leaf is too full, answers its new right half.
-    pub(crate) fn insert(&mut self, key: &[u8], change: Change) -> Option<Leaf> {
-        match self.find(key) {
+    /// Keys between two bounds that existed at main revision `at`.
+    pub(crate) fn count_at(&self, from: Option<&[u8]>, to: Option<&[u8]>, at: i64) -> usize {
+        let place = |key| self.find(key).unwrap_or_else(|at| at);
+        let (first, last) = (from.map_or(0, place), to.map_or(self.len(), place));
+        let items = self.items[first..last.max(first)].iter();
+        match self.changed <= at {
+            true => items.filter(|item| item.newest.is_live()).count(),
+            false => items.filter(|item| item.at(at).is_some()).count(),
+        }
+    }
+
+    /// Records a change. When the leaf is too full, answers its new right half as well.
+    pub(crate) fn edit(&mut self, key: &[u8], edit: Edit) -> (Effect, Option<Leaf>) {
+        let found = self.find(key);
+        let before = found.ok().and_then(|at| self.items[at].now());
+        let change = edit.change(before);
+        let flips = before.is_some() != change.is_live() || found.is_err();
+        if flips {
+            self.changed = self.changed.max(change.modified.main);
+        }
+        let grown = isize::from(change.is_live()) - isize::from(before.is_some());
+        self.live = self.live.checked_add_signed(grown).expect("it counted every live key");
+        let effect = Effect { before, change, grown, flips };
+        match found {
             Ok(at) => {
-                let item = &mut self.items[at];
-                let was_live = item.newest.is_live();
-                item.push(change);
-                self.live = self.live + usize::from(change.is_live()) - usize::from(was_live);
-                None
+                self.items[at].push(change);
+                (effect, None)
             }
             Err(at) => {
-                self.insert_at(at, key, Item::new(change));
-                if self.len() <= LEAF_KEYS {
-                    return None;
-                }
+                self.keys.insert(at, key);
+                self.items.insert(at, Item::new(change));
                 // Keys that only grow fill a leaf for good: leave it full.
-                Some(self.split(if at + 1 == self.len() { LEAF_KEYS } else { LEAF_KEYS / 2 }))
+                let cut = if at + 1 == self.len() { LEAF_KEYS } else { LEAF_KEYS / 2 };
+                (effect, (self.len() > LEAF_KEYS).then(|| self.split(cut)))
             }
         }
     }
 
-    fn insert_at(&mut self, at: usize, key: &[u8], item: Item) {
-        let start = self.start(at);
-        self.bytes.splice(start..start, key.iter().copied());
-        let length = key.len() as u32;
-        self.ends.insert(at, start as u32 + length);
-        self.ends[at + 1..].iter_mut().for_each(|end| *end += length);
-        self.live += usize::from(item.newest.is_live());
-        self.items.insert(at, item);
-    }
-
-    fn remove_at(&mut self, at: usize) {
-        let (start, end) = (self.start(at), self.ends[at] as usize);
-        self.bytes.drain(start..end);
-        self.ends.remove(at);
-        self.ends[at..].iter_mut().for_each(|e| *e -= (end - start) as u32);
-        let item = self.items.remove(at);
-        self.live -= usize::from(item.newest.is_live());
-    }
-
     fn split(&mut self, at: usize) -> Leaf {
-        let start = self.start(at);
         let mut right = Leaf {
-            bytes: self.bytes.split_off(start),
-            ends: self.ends.split_off(at),
+            keys: self.keys.split_off(at),
             items: self.items.split_off(at),
-            live: 0,
+            ..Leaf::default()
         };
-        right.ends.iter_mut().for_each(|end| *end -= start as u32);
-        right.live = right.items.iter().filter(|item| item.newest.is_live()).count();
-        self.live -= right.live;
-        // What stays is full, or about to be copied: no room is kept in reserve.
-        self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
         self.items.shrink_to_fit();
+        self.sum_up();
+        right.sum_up();
         right
     }
 
-    /// Compacts one key; it is taken away when nothing of it is left.
+    fn sum_up(&mut self) {
+        self.live = self.items.iter().filter(|item| item.newest.is_live()).count();
+        self.changed = self.items.iter().map(Item::changed).max().unwrap_or(0);
+    }
+
+    /// The shortest key that parts this leaf from its right neighbour.
+    pub(crate) fn border(&self, right: &Leaf) -> Vec<u8> {
+        let low = right.key(0);
+        let common = self.len().checked_sub(1).map_or(0, |last| shared(self.key(last), low));
+        low[..low.len().min(common + 1)].to_vec()
+    }
+
+    /// Compacts one key; it is taken away when nothing of it is left. It was dead then.
     pub(crate) fn compact(&mut self, key: &[u8], at: i64, gone: &mut impl FnMut(Change)) {
         let Ok(found) = self.find(key) else { return };
         if !self.items[found].compact(at, gone) {
-            // A key of which nothing is left was dead.
-            self.remove_at(found);
+            self.keys.remove(found);
+            self.items.remove(found);
         }
     }
 
@@ -141,10 +134,9 @@ impl Leaf {
 
     /// Appends the keys of the right neighbour.
     pub(crate) fn extend(&mut self, right: &Leaf) {
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(&right.bytes);
-        self.ends.extend(right.ends.iter().map(|end| end + start));
+        self.keys.extend(&right.keys);
         self.items.extend_from_slice(&right.items);
         self.live += right.live;
+        self.changed = self.changed.max(right.changed);
     }
 }

@@ -2,7 +2,7 @@
 
 use mainstay_types::{KeyRange, RangeEnd};
 
-use super::{KeyIndex, Node, child_of};
+use super::{KeyIndex, Node};
 use crate::item::{Found, Item};
 
 /// Whether a walk goes on.
@@ -65,9 +65,9 @@ fn walk_node(
                 }
             }
         }
-        Node::Branch(children) => {
-            let first = from.map_or(0, |from| child_of(children, from));
-            for (n, child) in children.iter().enumerate().skip(first) {
+        Node::Branch(branch) => {
+            let first = from.map_or(0, |from| branch.child_of(from));
+            for (n, child) in branch.children.iter().enumerate().skip(first) {
                 let from = if n == first { from } else { None };
                 if walk_node(&child.node, from, show) == Step::Stop {
                     return Step::Stop;
