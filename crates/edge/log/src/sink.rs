@@ -49,6 +49,8 @@ pub(crate) struct LogFile {
     file: File,
     bytes: u64,
     rotation: Option<Rotation>,
+    /// Time in the name of the last file put aside here.
+    last_stamp: i64,
 }
 
 impl LogFile {
@@ -56,7 +58,7 @@ impl LogFile {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         let file = append_to(path).map_err(named)?;
         let bytes = file.metadata().map_err(named)?.len();
-        Ok(LogFile { path: path.to_owned(), file, bytes, rotation })
+        Ok(LogFile { path: path.to_owned(), file, bytes, rotation, last_stamp: i64::MIN })
     }
 
     fn write(&mut self, line: &[u8], now_micros: i64) -> io::Result<()> {
@@ -74,12 +76,14 @@ impl LogFile {
     }
 
     fn rotate(&mut self, rotation: Rotation, now_micros: i64) -> io::Result<()> {
-        // Two rotations within a millisecond would share a name, so later ones step ahead.
-        let mut stamp = now_micros;
+        // Two rotations within a millisecond would share a name, so later ones step ahead; never
+        // back to a name whose file has gone, or the newest would look like the oldest.
+        let mut stamp = now_micros.max(self.last_stamp.saturating_add(1000));
         while self.backup(stamp).exists() {
             stamp += 1000;
         }
         fs::rename(&self.path, self.backup(stamp))?;
+        self.last_stamp = stamp;
         self.file = append_to(&self.path)?;
         self.bytes = 0;
         self.drop_old(rotation, now_micros)
