@@ -66,7 +66,7 @@ fn take_flags(
             let value = Value::parse(flag.kind, text).map_err(|why| bad(text, &variable, &why))?;
             settings.set(flag, value);
         }
-        notices.push(Notice::UsedVariable { name: variable, value: text.to_owned() });
+        notices.push(used(variable, text));
     }
     Ok(())
 }
@@ -82,9 +82,15 @@ fn take_old(
         let value =
             Value::parse(kind_of_old(row), text).map_err(|why| bad(text, &variable, &why))?;
         settings.set_old(row, value);
-        notices.push(Notice::UsedVariable { name: variable, value: text.to_owned() });
+        notices.push(used(variable, text));
     }
     Ok(())
+}
+
+/// A password is for nobody who reads the log.
+fn used(name: String, text: &str) -> Notice {
+    let value = if name.ends_with("PASSWORD") { "..." } else { text };
+    Notice::UsedVariable { name, value: value.to_owned() }
 }
 
 fn bad(text: &str, variable: &str, why: &str) -> Invalid {

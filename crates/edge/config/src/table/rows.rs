@@ -190,7 +190,7 @@ const MEMBER: &[Flag] = &[
         "Most HTTP/2 streams that one client connection may have open.",
     ),
     row(
-        Works,
+        Tunes,
         "grpc-keepalive-min-time",
         Duration,
         "5s",
@@ -229,7 +229,7 @@ const MEMBER: &[Flag] = &[
         "socket-options.reuse-address",
         "Set SO_REUSEADDR on listeners.",
     ),
-    row(Works, "enable-grpc-gateway", Bool, "true", "=", "Serve the JSON gateway below /v3/."),
+    row(Tunes, "enable-grpc-gateway", Bool, "true", "=", "Serve the JSON gateway below /v3/."),
     row(
         Tunes,
         "raft-read-timeout",
@@ -625,8 +625,8 @@ const SECURITY: &[Flag] = &[
 
 const AUTH: &[Flag] = &[
     row(Refused, "auth-token", Text, "simple", "=", "Kind of token that users get."),
-    row(Works, "bcrypt-cost", Uint, "10", "=", "Work for hashing a password, 4 to 31."),
-    row(Works, "auth-token-ttl", Uint, "300", "=", "Seconds for which a token is good."),
+    row(Tunes, "bcrypt-cost", Uint, "10", "=", "Work for hashing a password, 4 to 31."),
+    row(Tunes, "auth-token-ttl", Uint, "300", "=", "Seconds for which a token is good."),
 ];
 
 const LOGGING: &[Flag] = &[
@@ -666,7 +666,7 @@ const LOGGING: &[Flag] = &[
         "Calls that take longer are logged. 0 means 300ms.",
     ),
     row(Tunes, "enable-pprof", Bool, "false", "=", "Serve profiles below /debug/pprof."),
-    row(Works, "metrics", Text, "basic", "=", "extensive adds histograms of gRPC handling time."),
+    row(Tunes, "metrics", Text, "basic", "=", "extensive adds histograms of gRPC handling time."),
     row(Tunes, "enable-distributed-tracing", Bool, "false", "=", "Send traces by OpenTelemetry."),
     row(Tunes, "distributed-tracing-address", Text, "localhost:4317", "=", "Collector of traces."),
     row(Tunes, "distributed-tracing-service-name", Text, "etcd", "=", "Service name in traces."),
