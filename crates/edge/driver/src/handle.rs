@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mainstay_apply::{Alarms, ApplyError, Machine, Reply};
 use mainstay_backend::Backend;
 use mainstay_membership::Membership;
 use mainstay_mvcc::View;
-use mainstay_proto::etcdserverpb as pb;
-use mainstay_proto::prost::Message as _;
 use mainstay_types::{ClusterId, Index, LeaseId, MemberId, Term};
+use prost::Message;
 use tokio::sync::oneshot;
 
 use crate::consensus::Command;
 use crate::leases::Renewed;
 use crate::queue::Refused;
 use crate::shared::Shared;
+use crate::waiters::{Answer, Forget};
 use crate::watch_thread::WatchStream;
 
 /// Who this member is.
@@ -63,6 +63,30 @@ pub enum RequestError {
     /// The disk failed under a read.
     #[error("etcdserver: storage failed: {0}")]
     Storage(String),
+}
+
+/// Which field of `InternalRaftRequest` holds a request (raft_internal.proto).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[expect(missing_docs, reason = "each variant is the field of that name")]
+pub enum RequestField {
+    Put = 4,
+    DeleteRange = 5,
+    Txn = 6,
+    Compaction = 7,
+    LeaseGrant = 8,
+    LeaseRevoke = 9,
+    Alarm = 10,
+}
+
+/// An `InternalRaftRequest` with this one field. Written by hand: the generated
+/// message has thirty fields, and would be moved about for every put.
+fn encode_request<M: Message>(id: u64, field: RequestField, message: &M) -> Bytes {
+    let length = message.encoded_len();
+    let mut out = BytesMut::with_capacity(length + 24);
+    prost::encoding::uint64::encode(1, &id, &mut out);
+    prost::encoding::message::encode(field as u32, message, &mut out);
+    out.freeze()
 }
 
 /// A member's standing, as `Status` reports it.
@@ -133,34 +157,46 @@ impl Handle {
         self.within_timeout(answer).await?
     }
 
-    /// Proposes a request and waits until it is applied here. The request's ID is
-    /// set by this call.
+    /// Proposes a request and waits until it is applied here. The entry is encoded
+    /// before this returns, so that the future holds nothing but the reply slot.
     ///
     /// # Errors
     /// What the state machine answers, or why there is no answer.
-    pub async fn propose(
+    pub fn propose<M: Message>(
         &self,
-        mut request: pb::InternalRaftRequest,
-    ) -> Result<Reply, RequestError> {
+        field: RequestField,
+        message: &M,
+    ) -> impl Future<Output = Result<Reply, RequestError>> + use<M> {
+        let this = self.clone();
+        let started = self.start_proposal(field, message);
+        async move {
+            let (id, answer) = started?;
+            let guard = Forget::new(&this.shared.waiters, id);
+            let reply = this.within_timeout(answer).await;
+            if reply.is_ok() {
+                guard.answered();
+            }
+            reply?
+        }
+    }
+
+    fn start_proposal<M: Message>(
+        &self,
+        field: RequestField,
+        message: &M,
+    ) -> Result<(u64, oneshot::Receiver<Answer>), RequestError> {
         let id = self.shared.next_request_id();
-        request.id = id;
-        let size = request.encoded_len();
-        if size as u64 > self.shared.options.max_request_bytes {
+        let data = encode_request(id, field, message);
+        if data.len() as u64 > self.shared.options.max_request_bytes {
             return Err(RequestError::TooLarge);
         }
         self.refuse_when_behind()?;
-        let data = Bytes::from(request.encode_to_vec());
         let answer = self.shared.waiters.expect_reply(id);
         if let Err(error) = self.send(Command::Propose { id, data }) {
             self.shared.waiters.forget(id);
             return Err(error);
         }
-        let guard = crate::waiters::Forget::new(&self.shared.waiters, id);
-        let reply = self.within_timeout(answer).await;
-        if reply.is_ok() {
-            guard.answered();
-        }
-        reply?
+        Ok((id, answer))
     }
 
     /// A lease id that nobody else has: a request id without its sign (semantics 7.1).
@@ -332,4 +368,19 @@ pub struct LeaseTimes {
     pub granted: i64,
     /// What is left of it.
     pub remaining: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_proto::etcdserverpb as pb;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_what_the_generated_message_would_be() {
+        let put = pb::PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+        let whole =
+            pb::InternalRaftRequest { id: 1 << 60, put: Some(put.clone()), ..Default::default() };
+        assert_eq!(encode_request(1 << 60, RequestField::Put, &put), whole.encode_to_vec());
+    }
 }

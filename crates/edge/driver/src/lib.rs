@@ -57,7 +57,7 @@ use waiters::Waiters;
 use watch_thread::WatchDeps;
 
 pub use boot::BootError;
-pub use handle::{Handle, Identity, LeaseTimes, RequestError, Standing};
+pub use handle::{Handle, Identity, LeaseTimes, RequestError, RequestField, Standing};
 pub use options::{AutoCompaction, Options};
 pub use watch_thread::{WatchCommand, WatchStream};
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mainstay_driver::{Driver, Handle, Options};
+use mainstay_driver::{Driver, Handle, Options, RequestField};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_proto::etcdserverpb as pb;
 
@@ -44,8 +44,7 @@ async fn put(handle: &Handle, key: &str, value: &str) {
         value: value.to_owned().into(),
         ..Default::default()
     };
-    let request = pb::InternalRaftRequest { put: Some(put), ..Default::default() };
-    handle.propose(request).await.expect("put");
+    handle.propose(RequestField::Put, &put).await.expect("put");
 }
 
 fn value(handle: &Handle, key: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use mainstay_apply::{ApplyError, Reply, classify};
 use mainstay_backend::bolt::Copy;
-use mainstay_driver::{Handle, RequestError, WatchCommand, WatchStream};
+use mainstay_driver::{Handle, RequestError, RequestField, WatchCommand, WatchStream};
 use mainstay_mvcc::MvccError;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::limits::GRPC_OVERHEAD_BYTES;
@@ -45,10 +45,6 @@ impl Bridge {
         Bridge { handle, settings: Arc::new(settings) }
     }
 
-    async fn propose(&self, request: pb::InternalRaftRequest) -> Result<Reply, Status> {
-        self.handle.propose(request).await.map_err(refused)
-    }
-
     /// Commits what was applied, so that the file says it.
     async fn committed(&self) -> Result<(), Status> {
         self.handle.commit_backend().await.map_err(refused)
@@ -78,12 +74,9 @@ fn wrong_kind<T>(reply: Reply) -> Result<T, Status> {
 
 /// The proposal of one kind of request, and the reply of the same kind.
 macro_rules! proposal {
-    ($self:ident, $field:ident: $request:expr => $reply:ident) => {
-        match $self
-            .propose(pb::InternalRaftRequest { $field: Some($request), ..Default::default() })
-            .await?
-        {
-            Reply::$reply(reply) => Ok(reply),
+    ($self:ident, $kind:ident, $request:expr) => {
+        match $self.handle.propose(RequestField::$kind, $request).await.map_err(refused)? {
+            Reply::$kind(reply) => Ok(reply),
             other => wrong_kind(other),
         }
     };
@@ -178,18 +171,18 @@ impl Member for Bridge {
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
-        proposal!(self, put: request => Put)
+        proposal!(self, Put, &request)
     }
 
     async fn delete_range(
         &self,
         request: pb::DeleteRangeRequest,
     ) -> Result<pb::DeleteRangeResponse, Status> {
-        proposal!(self, delete_range: request => DeleteRange)
+        proposal!(self, DeleteRange, &request)
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
-        proposal!(self, txn: request => Txn)
+        proposal!(self, Txn, &request)
     }
 
     async fn compact(
@@ -197,7 +190,7 @@ impl Member for Bridge {
         request: pb::CompactionRequest,
     ) -> Result<pb::CompactionResponse, Status> {
         let physical = request.physical;
-        let reply = proposal!(self, compaction: request => Compaction)?;
+        let reply = proposal!(self, Compaction, &request)?;
         if physical {
             self.committed().await?;
         }
@@ -211,14 +204,14 @@ impl Member for Bridge {
         if request.id == 0 {
             request.id = self.handle.next_lease_id().0;
         }
-        proposal!(self, lease_grant: request => LeaseGrant)
+        proposal!(self, LeaseGrant, &request)
     }
 
     async fn lease_revoke(
         &self,
         request: pb::LeaseRevokeRequest,
     ) -> Result<pb::LeaseRevokeResponse, Status> {
-        proposal!(self, lease_revoke: request => LeaseRevoke)
+        proposal!(self, LeaseRevoke, &request)
     }
 
     async fn lease_renew(&self, lease: i64) -> Result<Option<i64>, Status> {
@@ -252,7 +245,7 @@ impl Member for Bridge {
     }
 
     async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
-        proposal!(self, alarm: request => Alarm)
+        proposal!(self, Alarm, &request)
     }
 
     async fn alarms(&self) -> Result<Vec<pb::AlarmMember>, Status> {

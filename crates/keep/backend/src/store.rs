@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mainstay_bolt::{Bolt, Options, Reader, WriteBatch, write_compacted};
@@ -94,14 +95,43 @@ struct Inner {
     path: PathBuf,
     options: OpenOptions,
     front: Mutex<Front>,
+    /// Asked for every write, so beside the lock.
+    sizes: Sizes,
     /// Locked before `front`, by whoever commits.
     /// `None` once the file was exchanged and the new one could not be taken up.
     writer: Mutex<Option<Bolt>>,
 }
 
+/// Sizes of the committed file in bytes.
+struct Sizes {
+    file: AtomicU64,
+    in_use: AtomicU64,
+}
+
+impl Sizes {
+    fn of(reader: &Reader) -> Sizes {
+        Sizes { file: AtomicU64::new(reader.size()), in_use: AtomicU64::new(reader.in_use()) }
+    }
+
+    fn set(&self, reader: &Reader) {
+        self.file.store(reader.size(), Ordering::Relaxed);
+        self.in_use.store(reader.in_use(), Ordering::Relaxed);
+    }
+}
+
+fn key_bucket(reader: &Reader) -> Result<mainstay_bolt::Bucket, BackendError> {
+    reader.bucket(Bucket::Key.name())?.ok_or_else(|| BackendError::Row {
+        bucket: "key".into(),
+        key: String::new(),
+        why: "the bucket is gone".into(),
+    })
+}
+
 /// What readers and the apply thread share with the committer. Locked for moments.
 struct Front {
     reader: Reader,
+    /// Bucket `key` of it: looked up once per commit, not once per read.
+    keys: mainstay_bolt::Bucket,
     overlay: Overlay,
     /// Whether the newest chunk may still grow: not once a commit has taken it.
     open: bool,
@@ -124,6 +154,7 @@ impl Backend {
         options: OpenOptions,
         visit: &mut dyn FnMut(Revision, bool, &[u8]),
     ) -> Result<Backend, BackendError> {
+        clear_away(&*disk, path)?;
         let mut bad = None;
         let mut show = |key: &[u8], value: &[u8]| match decode_revision(key) {
             Ok((revision, tombstone)) => visit(revision, tombstone, value),
@@ -138,7 +169,9 @@ impl Backend {
         make_buckets(&mut bolt)?;
         let reader = bolt.reader();
         let meta = read_meta(&reader)?;
+        let sizes = Sizes::of(&reader);
         let front = Front {
+            keys: key_bucket(&reader)?,
             reader,
             overlay: Overlay::default(),
             open: false,
@@ -149,7 +182,7 @@ impl Backend {
         };
         let path = path.to_owned();
         let (front, writer) = (Mutex::new(front), Mutex::new(Some(bolt)));
-        Ok(Backend(Arc::new(Inner { disk, path, options, front, writer })))
+        Ok(Backend(Arc::new(Inner { disk, path, options, front, sizes, writer })))
     }
 
     /// Takes the rows of the next entry. Never waits for the disk.
@@ -170,7 +203,11 @@ impl Backend {
     /// A view of everything appended so far.
     pub fn snapshot(&self) -> BackendView {
         let front = self.0.front.lock();
-        BackendView { reader: front.reader.clone(), overlay: front.overlay.clone() }
+        BackendView {
+            reader: front.reader.clone(),
+            keys: front.keys.clone(),
+            overlay: front.overlay.clone(),
+        }
     }
 
     /// The encoded `KeyValue` put at exactly this revision.
@@ -255,11 +292,6 @@ impl Backend {
         let reader = bolt.reader();
         let inner = &*self.0;
         let next = inner.path.with_file_name(DEFRAGMENTED);
-        let fail = |doing, path: &Path, source| BackendError::Disk {
-            doing,
-            path: path.to_owned(),
-            source,
-        };
         if inner.disk.metadata(&next).map_err(|e| fail("look for", &next, e))?.is_some() {
             inner.disk.remove_file(&next).map_err(|e| fail("remove", &next, e))?;
         }
@@ -268,22 +300,27 @@ impl Backend {
         inner.disk.rename(&next, &inner.path).map_err(|e| fail("rename", &next, e))?;
         // From here on the old file has no name.
         *writer = None;
-        let folder = inner.path.parent().unwrap_or(Path::new("."));
+        let folder = folder_of(&inner.path);
         inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
         let bolt = Bolt::open(&*inner.disk, &inner.path, bolt_options(inner.options))?;
-        inner.front.lock().reader = bolt.reader();
+        let reader = bolt.reader();
+        let keys = key_bucket(&reader)?;
+        inner.sizes.set(&reader);
+        let mut front = inner.front.lock();
+        front.reader = reader;
+        front.keys = keys;
         *writer = Some(bolt);
         Ok(())
     }
 
     /// The file's used length in bytes (etcd's `DbSize`).
     pub fn size(&self) -> u64 {
-        self.0.front.lock().reader.size()
+        self.0.sizes.file.load(Ordering::Relaxed)
     }
 
     /// The part of it that holds something (etcd's `DbSizeInUse`).
     pub fn size_in_use(&self) -> u64 {
-        self.0.front.lock().reader.in_use()
+        self.0.sizes.in_use.load(Ordering::Relaxed)
     }
 
     /// The committed `meta` bucket.
@@ -314,8 +351,29 @@ impl Backend {
     }
 }
 
-/// The name of a defragmented file on its way; etcd removes such at boot.
+/// The name of a defragmented file on its way, as etcd has it.
 const DEFRAGMENTED: &str = "db.tmp.0";
+/// How the names of files on their way begin.
+const ON_ITS_WAY: &str = "db.tmp.";
+
+fn fail(doing: &'static str, path: &Path, source: std::io::Error) -> BackendError {
+    BackendError::Disk { doing, path: path.to_owned(), source }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes what a defragmentation left behind that did not come to its end.
+fn clear_away(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
+    let folder = folder_of(path);
+    let names = disk.list(folder).map_err(|e| fail("list", folder, e))?;
+    for name in names.iter().filter(|name| name.starts_with(ON_ITS_WAY)) {
+        let left = folder.join(name);
+        disk.remove_file(&left).map_err(|e| fail("remove", &left, e))?;
+    }
+    Ok(())
+}
 
 fn bolt_options(options: OpenOptions) -> Options {
     Options { no_sync: options.no_sync, ..Options::default() }

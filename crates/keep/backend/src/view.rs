@@ -7,7 +7,6 @@ use mainstay_bolt::{Cursor, Reader};
 use mainstay_types::Revision;
 
 use crate::batch::KeyRow;
-use crate::bucket::Bucket;
 use crate::chunk::Overlay;
 use crate::codec::{decode_revision, encode_revision};
 use crate::store::BackendError;
@@ -18,6 +17,7 @@ use crate::store::BackendError;
 #[derive(Clone)]
 pub struct BackendView {
     pub(crate) reader: Reader,
+    pub(crate) keys: mainstay_bolt::Bucket,
     pub(crate) overlay: Overlay,
 }
 
@@ -30,7 +30,7 @@ impl BackendView {
         if let Some(value) = self.overlay.value(revision) {
             return Ok(Some(value));
         }
-        Ok(self.reader.get(Bucket::Key.name(), &encode_revision(revision, false))?)
+        Ok(self.keys.get(&encode_revision(revision, false))?)
     }
 
     /// Rows of the `key` bucket from `from` on, in order, while `main <= until`.
@@ -38,7 +38,7 @@ impl BackendView {
     /// # Errors
     /// When the disk fails or a page is damaged.
     pub fn rows(&self, from: Revision, until: i64) -> Result<Rows, BackendError> {
-        let mut cursor = self.reader.cursor(Bucket::Key.name())?;
+        let mut cursor = self.keys.cursor();
         let next = cursor.seek(&encode_revision(from, false))?;
         Ok(Rows {
             view: self.clone(),

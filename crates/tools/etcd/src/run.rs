@@ -138,9 +138,7 @@ fn options(config: &Config) -> Options {
         auto_compaction: match config.auto_compaction {
             AutoCompaction::Off => None,
             AutoCompaction::Periodic(age) => Some(mainstay_driver::AutoCompaction::Periodic(age)),
-            AutoCompaction::Revision(keep) => Some(mainstay_driver::AutoCompaction::Revision(
-                i64::try_from(keep).unwrap_or(i64::MAX),
-            )),
+            AutoCompaction::Revision(keep) => Some(mainstay_driver::AutoCompaction::Revision(keep)),
         },
         watch_progress_interval: config.watch_progress_notify_interval,
         warning_apply: config.warning_apply_duration,

@@ -62,7 +62,8 @@ where
     let call = Call { method, metadata: parts.headers, peer: Rc::clone(peer), timeout };
     let mut messages = Messages::new(body, limits.message_bytes);
     if method.kind == Kind::BidiStream {
-        return stream(service.clone(), call, messages, cells).await;
+        // Boxed, and so is a server stream: unary calls should be small to move.
+        return Box::pin(stream(service.clone(), call, messages, cells)).await;
     }
     match within(timeout, messages.next()).await {
         Err(status) | Ok(Some(Err(status))) => refused(StatusCode::OK, &status),
@@ -70,7 +71,7 @@ where
         Ok(Some(Ok(message))) if method.kind == Kind::ServerStream => {
             let mut tally = Tally::start(cells, method);
             tally.received(message.len());
-            server_stream(service.clone(), call, message, tally).await
+            Box::pin(server_stream(service.clone(), call, message, tally)).await
         }
         Ok(Some(Ok(message))) => unary(service, &call, message, cells).await,
     }

@@ -162,7 +162,8 @@ async fn http2_request<M: Member>(
         let limits = seat.limits;
         return Ok(grpc::serve(&seat.services, limits, &seat.cells, &route.peer, request).await);
     }
-    http1_request(route, request).await
+    // Boxed: every call of every client would otherwise carry its room along.
+    Box::pin(http1_request(route, request)).await
 }
 
 async fn http1_request<M: Member>(
@@ -264,11 +265,10 @@ where
 #[derive(Clone, Copy)]
 struct LocalExecutor;
 
-impl<F: Future + 'static> Executor<F> for LocalExecutor {
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        // The task lives as long as its call; nobody waits for it.
-        drop(tokio::task::spawn_local(async move {
-            future.await;
-        }));
+        // The task lives as long as its call; nobody waits for it. Not wrapped in an
+        // async block: that would hold the future twice, and copy it once more.
+        drop(tokio::task::spawn_local(future));
     }
 }
