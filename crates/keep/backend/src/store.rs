@@ -262,19 +262,27 @@ impl Backend {
             return Ok(CommitStats { ops, applied: applied.0 });
         }
         let taken = chunks.len();
-        let result = bolt.commit(write_batch(&chunks, &others, applied));
-        drop(chunks);
+        let result = bolt.commit(write_batch(&chunks, &others, applied)).map_err(Into::into);
+        let reader = bolt.reader();
+        let taken_up = result.and_then(|_| key_bucket(&reader));
         let mut front = self.0.front.lock();
-        if let Err(error) = result {
-            // A full disk may be tried again: nothing may be missing then.
-            let later = std::mem::replace(&mut front.others, others);
-            front.others.extend(later);
-            front.ops += ops;
-            return Err(error.into());
+        match taken_up {
+            Ok(keys) => front.keys = keys,
+            Err(error) => {
+                // A full disk may be tried again: nothing may be missing then.
+                let later = std::mem::replace(&mut front.others, others);
+                front.others.extend(later);
+                front.ops += ops;
+                return Err(error);
+            }
         }
-        front.reader = bolt.reader();
+        self.0.sizes.set(&reader);
+        let before = std::mem::replace(&mut front.reader, reader);
         front.overlay.forget(taken);
         front.committed = applied.0;
+        drop(front);
+        // Many rows: freed without the lock.
+        drop((before, chunks));
         Ok(CommitStats { ops, applied: applied.0 })
     }
 
