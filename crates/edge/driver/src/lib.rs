@@ -186,31 +186,48 @@ fn start_threads(
         options,
     });
     shared.cells.applied.store(applied.0, Ordering::Release);
-    let committer = Committer {
-        backend,
-        disk,
-        snap_dir: shared.options.snap_path(),
-        max_snapshots: shared.options.max_snapshots,
-        interval: shared.options.backend_batch_interval,
-        ops_limit: shared.options.backend_batch_ops,
-        clock,
-        log: log.clone(),
-        consensus,
-        stats,
-        stop,
-    };
+    let committer = committer_of(&shared, disk, consensus, log.clone());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
     let at = machine.applied();
     let apply = ApplyThread::new(Arc::clone(&shared), machine, at);
     joins.push(spawn("apply", move || apply.run(&apply_orders))?);
     let consensus = Consensus::new(Arc::clone(&shared), member, log.clone(), commands);
     joins.push(spawn("consensus", move || consensus.run())?);
+    let (ready, duties) = start_duties(&shared, &mut joins)?;
+    Ok(Driver { handle: Handle { shared }, log, ready, duties: Some(duties), joins, is_new })
+}
+
+fn committer_of(
+    shared: &Shared,
+    disk: Arc<dyn Disk>,
+    consensus: queue::Sender<Command>,
+    log: LogHandle,
+) -> Committer {
+    Committer {
+        disk,
+        consensus,
+        log,
+        backend: shared.backend.clone(),
+        clock: Arc::clone(&shared.clock),
+        stats: Arc::clone(&shared.stats),
+        stop: shared.stop.clone(),
+        snap_dir: shared.options.snap_path(),
+        max_snapshots: shared.options.max_snapshots,
+        interval: shared.options.backend_batch_interval,
+        ops_limit: shared.options.backend_batch_ops,
+    }
+}
+
+/// The thread that publishes the member; it ends when the sender is dropped.
+fn start_duties(
+    shared: &Arc<Shared>,
+    joins: &mut Vec<JoinHandle<()>>,
+) -> std::io::Result<(watch::Receiver<bool>, Sender<()>)> {
     let (told, ready) = watch::channel(false);
-    let (duties_end, ended): (Sender<()>, Receiver<()>) = bounded(1);
-    let duties = Duties { shared: Arc::clone(&shared), ready: told };
+    let (end, ended): (Sender<()>, Receiver<()>) = bounded(1);
+    let duties = Duties { shared: Arc::clone(shared), ready: told };
     joins.push(spawn("duties", move || duties.run(&ended))?);
-    let handle = Handle { shared };
-    Ok(Driver { handle, log, ready, duties: Some(duties_end), joins, is_new })
+    Ok((ready, end))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use mainstay_types::{MemberId, Term};
 
-use crate::core::Raft;
 use crate::log::EntryId;
 use crate::message::CAMPAIGN_TRANSFER;
 use crate::progress::Progress;
 use crate::quorum::VoteResult;
+use crate::raft::Raft;
 use crate::read::ReadRounds;
 use crate::{EntryKind, Message, MessageKind, Role};
 

@@ -3,8 +3,8 @@
 use mainstay_types::{Index, MemberId};
 
 use crate::change::Members;
-use crate::core::Raft;
 use crate::log::EntryId;
+use crate::raft::Raft;
 use crate::{Entry, Message, MessageKind, Role, Snapshot, StepError};
 
 impl Raft {

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use mainstay_types::{Index, MemberId, Term};
 
-use crate::core::{ProposeError, Raft};
 use crate::log::EntryId;
 use crate::progress::ProgressState;
+use crate::raft::{ProposeError, Raft};
 use crate::{ConfChangeV2, Entry, EntryKind, Message, MessageKind, Role, Snapshot, StepError};
 
 impl Raft {

@@ -38,7 +38,6 @@
 mod change;
 mod codec;
 mod config;
-mod core;
 mod election;
 mod follower;
 mod leader;
@@ -47,6 +46,7 @@ mod message;
 mod output;
 mod progress;
 mod quorum;
+mod raft;
 mod read;
 mod reconfigure;
 mod status;
@@ -54,11 +54,11 @@ mod types;
 
 pub use codec::DecodeError;
 pub use config::{Config, StartError};
-pub use core::{ProposeError, Raft, StepError};
 pub use log::LogStart;
 pub use message::{Message, MessageKind};
 pub use output::{Output, SoftState};
 pub use progress::ProgressState;
+pub use raft::{ProposeError, Raft, StepError};
 pub use status::{PeerStatus, Status};
 pub use types::{
     ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfChangeV2, ConfState,

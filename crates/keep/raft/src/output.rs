@@ -2,7 +2,7 @@
 
 use mainstay_types::{Index, MemberId, Term};
 
-use crate::core::Raft;
+use crate::raft::Raft;
 use crate::{Entry, HardState, Mark, Message, ReadState, Role, Snapshot};
 
 /// Who leads, as seen from here. Volatile.

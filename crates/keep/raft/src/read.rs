@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use mainstay_types::{Index, MemberId, Term, limits};
 
-use crate::core::{ProposeError, Raft};
+use crate::raft::{ProposeError, Raft};
 use crate::{Entry, Message, MessageKind, ReadState, Role, StepError};
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use mainstay_types::MemberId;
 
 use crate::change::Refusal;
-use crate::core::Raft;
+use crate::raft::Raft;
 use crate::{ConfChangeV2, ConfState, Role};
 
 impl Raft {

@@ -2,7 +2,7 @@
 
 use mainstay_types::{Index, MemberId, Term};
 
-use crate::core::Raft;
+use crate::raft::Raft;
 use crate::{ProgressState, Role};
 
 /// Where a member stands. Cheap to take.

@@ -103,6 +103,12 @@ fn server<M: Member>(t: &mut Table, member: &M) {
         "1 while a leader's snapshot is installed.",
         0.0,
     );
+    proposals(t, member);
+    facts(t, member);
+}
+
+fn proposals<M: Member>(t: &mut Table, member: &M) {
+    let (standing, sizes, stats) = (member.standing(), member.sizes(), member.stats());
     t.gauge(
         "etcd_server_proposals_committed_total",
         "Index of the last committed entry.",
@@ -135,6 +141,9 @@ fn server<M: Member>(t: &mut Table, member: &M) {
     );
     let quota = member.settings().quota_bytes.unwrap_or(0) as f64;
     t.gauge("etcd_server_quota_backend_bytes", "Quota of the backend in bytes.", quota);
+}
+
+fn facts<M: Member>(t: &mut Table, member: &M) {
     let version = SPOKEN_VERSION.to_string();
     t.fact("etcd_server_version", "The version spoken.", "server_version", version);
     let rust = option_env!("CARGO_PKG_RUST_VERSION").unwrap_or("unknown");
@@ -144,6 +153,7 @@ fn server<M: Member>(t: &mut Table, member: &M) {
         "server_go_version",
         format!("rust{rust}"),
     );
+    let identity = member.identity();
     t.fact("etcd_server_id", "The member's id.", "server_id", identity.member.to_string());
     if let Some(version) = member.cluster_version() {
         let line = format!("{}.{}", version.major, version.minor);
