@@ -82,7 +82,7 @@ impl Connection {
 
     /// A unary call with the request framed and the answer's message bytes as they came.
     pub(crate) async fn unary_bytes(&self, path: &str, framed: Bytes) -> Result<Bytes, WireError> {
-        let mut stream = self.call(path, framed, true).await?;
+        let mut stream = self.call(path, framed).await?;
         let Some(message) = stream.next().await? else {
             return Err(WireError::Malformed("no message and no status".into()));
         };
@@ -92,13 +92,8 @@ impl Connection {
         Ok(message)
     }
 
-    /// Opens a call with its first message; `end` closes the sending side.
-    pub(crate) async fn call(
-        &self,
-        path: &str,
-        framed: Bytes,
-        end: bool,
-    ) -> Result<Call, WireError> {
+    /// Opens a call with its only message.
+    async fn call(&self, path: &str, framed: Bytes) -> Result<Call, WireError> {
         let mut sender = self.sender.clone().ready().await?;
         let request = Request::builder()
             .method("POST")
@@ -108,27 +103,21 @@ impl Connection {
             .body(())
             .map_err(|e| WireError::Malformed(e.to_string()))?;
         let (response, mut body) = sender.send_request(request, false)?;
-        body.send_data(framed, end)?;
-        Ok(Call { response: Some(response), send: body, receive: None, buffer: BytesMut::new() })
+        body.send_data(framed, true)?;
+        Ok(Call { response: Some(response), receive: None, buffer: BytesMut::new() })
     }
 }
 
 /// A call under way.
-pub(crate) struct Call {
+struct Call {
     response: Option<h2::client::ResponseFuture>,
-    send: h2::SendStream<Bytes>,
     receive: Option<h2::RecvStream>,
     buffer: BytesMut,
 }
 
 impl Call {
-    /// Sends one more message.
-    pub(crate) fn send<Q: Message>(&mut self, request: &Q) -> Result<(), WireError> {
-        Ok(self.send.send_data(frame(request), false)?)
-    }
-
     /// The next message, or `None` after a good end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, WireError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, WireError> {
         if let Some(response) = self.response.take() {
             let response = response.await?;
             check_status(response.headers())?;
