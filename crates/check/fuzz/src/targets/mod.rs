@@ -1,0 +1,11 @@
+//! The targets, one file each.
+
+pub mod bolt;
+pub mod config;
+pub mod encodings;
+pub mod entries;
+pub mod raft;
+pub mod requests;
+pub mod rows;
+pub mod snap;
+pub mod wal;
