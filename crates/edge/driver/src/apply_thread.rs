@@ -1,11 +1,11 @@
-//! The apply thread: owns the replicated state.
+//! The applier, which owns the replicated state, and the thread that drives it.
 //!
 //! Per turn: apply every committed entry in order, append its rows, publish the
 //! view, offer the events to the watchers, and only then fill the reply slots. So
 //! whoever got a reply finds what it says in any view loaded afterwards.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use mainstay_apply::{Applied, Compaction, Effects, LeaseChange, Machine};
 use mainstay_raft::Entry;
 use mainstay_types::{Index, Term};
 use mainstay_watch::{Event, EventBatch, EventKind};
+use parking_lot::Mutex;
 
 use crate::committer::StateAt;
 use crate::consensus::Command;
@@ -34,6 +35,8 @@ pub(crate) enum Order {
     Apply(Vec<Entry>),
     Ask(Question),
     TakeSnapshot,
+    /// Nothing to apply: a slice of a compaction may be due.
+    Look,
     Stop,
 }
 
@@ -41,17 +44,34 @@ pub(crate) enum Order {
 #[derive(Clone)]
 pub(crate) struct ApplyHandle {
     orders: Sender<Order>,
+    /// Orders that are queued or being carried out: nothing may overtake them.
+    queued: Arc<AtomicUsize>,
 }
 
 impl ApplyHandle {
     pub(crate) fn new() -> (ApplyHandle, Receiver<Order>) {
         let (orders, queue) = bounded(QUEUE_MAX);
-        (ApplyHandle { orders }, queue)
+        (ApplyHandle { orders, queued: Arc::default() }, queue)
     }
 
     pub(crate) fn apply(&self, entries: Vec<Entry>) {
+        self.queued.fetch_add(1, Ordering::AcqRel);
         // A closed queue means the thread has stopped, with its reason told.
         let _ = self.orders.send(Order::Apply(entries));
+    }
+
+    /// Applies on the caller's thread; queues instead when others wait or the applier
+    /// is busy.
+    pub(crate) fn apply_here(&self, applier: &Mutex<Applier>, entries: Vec<Entry>) {
+        let free = self.queued.load(Ordering::Acquire) == 0;
+        let Some(mut applier) = free.then(|| applier.try_lock()).flatten() else {
+            return self.apply(entries);
+        };
+        applier.apply(&entries);
+        if applier.slice_due.is_some() {
+            // A full queue means that the thread is awake and will look by itself.
+            let _ = self.orders.try_send(Order::Look);
+        }
     }
 
     pub(crate) fn take_snapshot(&self) {
@@ -72,14 +92,16 @@ impl ApplyHandle {
     }
 }
 
-/// The thread's state.
-pub(crate) struct ApplyThread {
+/// The state machine and what follows from its outcomes.
+pub(crate) struct Applier {
     shared: Arc<Shared>,
     machine: Machine,
     applied: (Index, Term),
     /// When the next slice of a compaction is due.
     slice_due: Option<Duration>,
     compaction: Option<Running>,
+    /// An entry could not be applied: nothing may follow it.
+    failed: bool,
 }
 
 /// A compaction whose rows are being deleted.
@@ -98,58 +120,62 @@ struct Turn {
     compacted: Option<i64>,
 }
 
-impl ApplyThread {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        machine: Machine,
-        applied: (Index, Term),
-    ) -> ApplyThread {
-        let mut thread =
-            ApplyThread { shared, machine, applied, slice_due: None, compaction: None };
-        if thread.machine.is_compacting() {
-            thread.begin_compaction();
+/// Carries out orders until stopped, or until an entry cannot be applied.
+pub(crate) fn run(shared: &Shared, applier: &Mutex<Applier>, orders: &Receiver<Order>) {
+    loop {
+        let due = applier.lock().slice_due;
+        let order = match due {
+            None => orders.recv(),
+            Some(due) => orders.recv_timeout(due.saturating_sub(shared.clock.now())),
+        };
+        let mut applier = applier.lock();
+        match order {
+            Ok(Order::Apply(entries)) => {
+                applier.apply(&entries);
+                shared.apply.queued.fetch_sub(1, Ordering::AcqRel);
+                // A full queue means the consensus thread is awake and will look by itself.
+                let _ = shared.consensus.try_send(Command::Wake);
+            }
+            Ok(Order::Ask(question)) => question(&applier.machine),
+            Ok(Order::TakeSnapshot) => applier.take_snapshot(),
+            Ok(Order::Look) | Err(Nothing::Timeout) => {}
+            Ok(Order::Stop) | Err(Nothing::Closed) => return,
         }
-        thread
+        applier.compact_when_due();
+        if applier.failed {
+            return;
+        }
+    }
+}
+
+impl Applier {
+    pub(crate) fn new(shared: Arc<Shared>, machine: Machine, applied: (Index, Term)) -> Applier {
+        let mut applier =
+            Applier { shared, machine, applied, slice_due: None, compaction: None, failed: false };
+        if applier.machine.is_compacting() {
+            applier.begin_compaction();
+        }
+        applier
     }
 
-    /// Runs until stopped, or until an entry cannot be applied.
-    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
-        loop {
-            let order = match self.slice_due {
-                None => orders.recv(),
-                Some(due) => orders.recv_timeout(due.saturating_sub(self.shared.clock.now())),
-            };
-            let result = match order {
-                Ok(Order::Apply(entries)) => self.apply(&entries),
-                Ok(Order::Ask(question)) => {
-                    question(&self.machine);
-                    Ok(())
-                }
-                Ok(Order::TakeSnapshot) => {
-                    self.take_snapshot();
-                    Ok(())
-                }
-                Err(Nothing::Timeout) => Ok(()),
-                Ok(Order::Stop) | Err(Nothing::Closed) => return,
-            };
-            if let Err(reason) = result {
-                tracing::error!(%reason, "failed to apply");
-                self.shared.stop.because(reason);
+    /// Applies and gives out; an entry that cannot be applied stops the member, and
+    /// nothing is applied after it.
+    fn apply(&mut self, entries: &[Entry]) {
+        for part in entries.chunks(TURN_ENTRIES_MAX) {
+            if self.failed {
                 return;
             }
-            self.compact_when_due();
-        }
-    }
-
-    fn apply(&mut self, entries: &[Entry]) -> Result<(), String> {
-        for part in entries.chunks(TURN_ENTRIES_MAX) {
             let mut turn = Turn::default();
             for entry in part {
-                self.apply_one(entry, &mut turn)?;
+                if let Err(reason) = self.apply_one(entry, &mut turn) {
+                    tracing::error!(%reason, "failed to apply");
+                    self.shared.stop.because(reason);
+                    self.failed = true;
+                    return;
+                }
             }
             self.give_out(turn);
         }
-        Ok(())
     }
 
     fn apply_one(&mut self, entry: &Entry, turn: &mut Turn) -> Result<(), String> {
@@ -231,8 +257,6 @@ impl ApplyThread {
                 shared.waiters.fill(id, answer);
             }
         }
-        // A full queue means the consensus thread is awake and will look by itself.
-        let _ = shared.consensus.try_send(Command::Wake);
         shared.committer.gathered(shared.backend.pending_ops());
     }
 

@@ -1,9 +1,10 @@
 //! The consensus thread: feeds the member's mind and carries out its effects.
 //!
-//! It owns raft and nothing else. It never waits for a disk: entries to persist
-//! go to the log thread, committed ones to the apply thread, and both tell their
-//! progress through a cell each, with a wake-up that may be dropped when this
-//! thread's queue is full, because then it is awake anyway.
+//! It owns raft and nothing else. In a cluster it never waits for a disk: entries to
+//! persist go to the log thread, committed ones to the apply thread, and both tell
+//! their progress through a cell each, with a wake-up that may be dropped when this
+//! thread's queue is full, because then it is awake anyway. A lone voter has nobody
+//! to wait for it, and writes its log itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +13,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_member::{Effect, Input, Member};
-use mainstay_raft::{ConfChange, Role};
+use mainstay_raft::{ConfChange, Entry, Role};
 use mainstay_types::{Index, MemberId};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::apply_thread::Applier;
 use crate::handle::RequestError;
 use crate::log_thread::{LogHandle, Persist};
 use crate::queue::{Nothing, Receiver};
@@ -23,6 +26,11 @@ use crate::shared::Shared;
 
 /// Commands taken in one turn, so that one Persist covers everything that waits.
 const TURN_COMMANDS_MAX: usize = 4096;
+
+/// Entries of a turn that are applied on this thread; more are worth a wake-up.
+const APPLIED_HERE_MAX: usize = 4;
+/// Bytes of such an entry.
+const APPLIED_HERE_BYTES_MAX: usize = 16 * 1024;
 
 /// What others want of the consensus thread.
 pub(crate) enum Command {
@@ -47,6 +55,7 @@ pub(crate) struct Consensus {
     shared: Arc<Shared>,
     member: Member,
     log: LogHandle,
+    applier: Arc<Mutex<Applier>>,
     commands: Receiver<Command>,
     effects: Vec<Effect>,
     next_tick: Duration,
@@ -64,6 +73,7 @@ impl Consensus {
         shared: Arc<Shared>,
         member: Member,
         log: LogHandle,
+        applier: Arc<Mutex<Applier>>,
         commands: Receiver<Command>,
     ) -> Consensus {
         let next_tick = shared.clock.now() + shared.options.tick;
@@ -72,6 +82,7 @@ impl Consensus {
             shared,
             member,
             log,
+            applier,
             commands,
             effects: Vec::new(),
             next_tick,
@@ -142,6 +153,10 @@ impl Consensus {
         if let Some(mark) = self.log.take_persisted() {
             self.feed(Input::Persisted(mark));
         }
+        self.take_applied();
+    }
+
+    fn take_applied(&mut self) {
         let applied = Index(self.shared.cells.applied.load(Ordering::Acquire));
         if applied > self.applied {
             self.applied = applied;
@@ -156,10 +171,39 @@ impl Consensus {
 
     fn carry_out(&mut self) {
         self.member.flush(&mut self.effects);
-        // Told first: the apply thread asks who leads when it applies a term's first entry.
+        // What is durable at once may commit, and commits are carried out at once too.
+        while !self.effects.is_empty() {
+            // Told first: the apply thread asks who leads when it applies a term's first entry.
+            self.tell_standing();
+            for effect in std::mem::take(&mut self.effects) {
+                self.carry_out_one(effect);
+            }
+            self.member.flush(&mut self.effects);
+        }
         self.tell_standing();
-        for effect in std::mem::take(&mut self.effects) {
-            self.carry_out_one(effect);
+    }
+
+    fn persist(&mut self, persist: Persist) {
+        if !self.member.is_lone_leader() {
+            return self.log.persist(persist);
+        }
+        // In order: what the log thread wrote came before.
+        let earlier = self.log.take_persisted();
+        for mark in earlier.into_iter().chain(self.log.persist_here(persist)) {
+            self.feed(Input::Persisted(mark));
+        }
+    }
+
+    /// A few small entries of a lone voter are applied here: nobody waits for this
+    /// thread's heartbeats meanwhile.
+    fn apply(&mut self, entries: Vec<Entry>) {
+        let few = entries.len() <= APPLIED_HERE_MAX
+            && entries.iter().all(|entry| entry.data.len() <= APPLIED_HERE_BYTES_MAX);
+        if few && self.member.is_lone_leader() {
+            self.shared.apply.apply_here(&self.applier, entries);
+            self.take_applied();
+        } else {
+            self.shared.apply.apply(entries);
         }
     }
 
@@ -168,13 +212,13 @@ impl Consensus {
             // A lone member gets no snapshot and has nobody to send to; peers come
             // with clusters.
             Effect::Persist { snapshot: _, hard_state, entries, must_sync, mark, then_send: _ } => {
-                self.log.persist(Persist { hard_state, entries, must_sync, mark });
+                self.persist(Persist { hard_state, entries, must_sync, mark });
             }
             Effect::Send(_) | Effect::SendSnapshot { .. } => {}
             Effect::Ignored { from, error } => {
                 tracing::warn!(%from, %error, "ignored a message that makes no sense");
             }
-            Effect::Apply(entries) => self.shared.apply.apply(entries),
+            Effect::Apply(entries) => self.apply(entries),
             Effect::ReadReady { ctx, index } => self.read_confirmed(ctx, index),
             Effect::Refuse { id, reason } => {
                 tracing::debug!(%reason, "proposal refused");

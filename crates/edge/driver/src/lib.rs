@@ -38,15 +38,16 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use mainstay_env::{Clock, Dice, Disk};
 use mainstay_types::limits::PROPOSALS_WAITING_MAX;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use apply_thread::{ApplyHandle, ApplyThread};
+use apply_thread::{Applier, ApplyHandle};
 use boot::Booted;
 use committer::{Committer, CommitterHandle};
 use consensus::{Command, Consensus};
 use duties::Duties;
 use leases::Leases;
-use log_thread::{LogHandle, LogThread};
+use log_thread::{LogHandle, LogThread, Writer};
 use queue::{Receiver, Sender, bounded};
 use read_pool::ReadPool;
 use shared::{Cells, RequestIds, Shared};
@@ -156,10 +157,12 @@ fn start_threads(
     })?;
     joins.extend(watch_joins);
     let (log, log_join) = LogThread {
-        wal,
-        max_wals: options.max_wals,
-        clock: Arc::clone(&clock),
-        stats: Arc::clone(&stats),
+        writer: Writer {
+            wal,
+            max_wals: options.max_wals,
+            clock: Arc::clone(&clock),
+            stats: Arc::clone(&stats),
+        },
         stop: stop.clone(),
         consensus: consensus.clone(),
     }
@@ -189,9 +192,10 @@ fn start_threads(
     let committer = committer_of(&shared, disk, consensus, log.clone());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
     let at = machine.applied();
-    let apply = ApplyThread::new(Arc::clone(&shared), machine, at);
-    joins.push(spawn("apply", move || apply.run(&apply_orders))?);
-    let consensus = Consensus::new(Arc::clone(&shared), member, log.clone(), commands);
+    let applier = Arc::new(Mutex::new(Applier::new(Arc::clone(&shared), machine, at)));
+    let (of_thread, theirs) = (Arc::clone(&shared), Arc::clone(&applier));
+    joins.push(spawn("apply", move || apply_thread::run(&of_thread, &theirs, &apply_orders))?);
+    let consensus = Consensus::new(Arc::clone(&shared), member, log.clone(), applier, commands);
     joins.push(spawn("consensus", move || consensus.run())?);
     let (ready, duties) = start_duties(&shared, &mut joins)?;
     Ok(Driver { handle: Handle { shared }, log, ready, duties: Some(duties), joins, is_new })

@@ -1,7 +1,12 @@
-//! The log thread: the only synchronous writer. Everything that waits becomes one
-//! write and one fdatasync.
+//! The log: the only synchronous writer. Everything that waits becomes one write and
+//! one fdatasync.
+//!
+//! Entries are written by the log thread, beside replication, or by the consensus
+//! thread itself where there is nobody to replicate to: see
+//! [`LogHandle::persist_here`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use mainstay_env::Clock;
@@ -28,22 +33,58 @@ pub(crate) struct Persist {
 
 enum Order {
     Persist(Persist),
-    Snapshot { mark: SnapshotMark, done: Box<dyn FnOnce() + Send> },
+    Snapshot {
+        mark: SnapshotMark,
+        done: Box<dyn FnOnce() + Send>,
+    },
+    /// Nothing to write: a segment may have to be prepared.
+    Look,
     Stop,
 }
 
-/// The front of the log thread.
+/// The front of the log.
 #[derive(Clone)]
 pub(crate) struct LogHandle {
     orders: Sender<Order>,
-    persisted: Arc<Mutex<Option<Mark>>>,
+    log: Arc<Log>,
+}
+
+/// What both threads that write hold.
+struct Log {
+    writer: Mutex<Writer>,
+    /// Persists that are queued and not yet written: nothing may overtake them.
+    queued: AtomicUsize,
+    persisted: Mutex<Option<Mark>>,
+    stop: Stop,
 }
 
 impl LogHandle {
     /// Queues a persist.
     pub(crate) fn persist(&self, persist: Persist) {
+        self.log.queued.fetch_add(1, Ordering::AcqRel);
         // A closed queue means the thread has stopped, with its reason told.
         let _ = self.orders.send(Order::Persist(persist));
+    }
+
+    /// Writes on the caller's thread and returns the mark, now durable; queues instead
+    /// when others wait or the log is busy. For a lone voter: it has nobody to talk to
+    /// while the disk works, and two wake-ups of a thread cost more than the write.
+    pub(crate) fn persist_here(&self, persist: Persist) -> Option<Mark> {
+        let free = self.log.queued.load(Ordering::Acquire) == 0;
+        let Some(mut writer) = free.then(|| self.log.writer.try_lock()).flatten() else {
+            self.persist(persist);
+            return None;
+        };
+        let mark = persist.mark;
+        if let Err(error) = writer.save(&Gathered::from(persist)) {
+            self.log.stop.because(save_failed(&error));
+            return None;
+        }
+        if writer.wants_segment() {
+            // A full queue means that the thread is awake and will look by itself.
+            let _ = self.orders.try_send(Order::Look);
+        }
+        Some(mark)
     }
 
     /// Writes a snapshot record, releases what it covers, then calls `done`.
@@ -52,9 +93,9 @@ impl LogHandle {
         let _ = self.orders.send(Order::Snapshot { mark, done });
     }
 
-    /// The newest durable mark since the last call.
+    /// The newest durable mark since the last call, of those that were queued.
     pub(crate) fn take_persisted(&self) -> Option<Mark> {
-        self.persisted.lock().take()
+        self.log.persisted.lock().take()
     }
 
     /// Ends the thread after what is queued.
@@ -64,95 +105,31 @@ impl LogHandle {
     }
 }
 
-/// What the thread needs.
-pub(crate) struct LogThread {
+fn save_failed(error: &WalError) -> String {
+    tracing::error!(error = %error, "failed to save Raft hard state and entries");
+    format!("failed to save Raft hard state and entries: {error}")
+}
+
+/// The log itself, with what is counted about it.
+pub(crate) struct Writer {
     pub(crate) wal: Wal,
     pub(crate) max_wals: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) stop: Stop,
-    pub(crate) consensus: Sender<Command>,
 }
 
-impl LogThread {
-    /// Starts the thread.
-    pub(crate) fn start(self) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
-        let (orders, queue) = bounded(QUEUE_MAX);
-        let persisted = Arc::new(Mutex::new(None));
-        let handle = LogHandle { orders, persisted: Arc::clone(&persisted) };
-        let join = std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || self.run(&queue, &persisted))?;
-        Ok((handle, join))
-    }
-
-    fn run(mut self, queue: &Receiver<Order>, persisted: &Mutex<Option<Mark>>) {
-        loop {
-            // An idle moment is when the next segment is made.
-            let first = match queue.try_recv() {
-                Some(order) => order,
-                None => {
-                    self.prepare_next();
-                    let Ok(order) = queue.recv() else { return };
-                    order
-                }
-            };
-            match self.turn(first, queue, persisted) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::error!(error = %error, "failed to save Raft hard state and entries");
-                    self.stop
-                        .because(format!("failed to save Raft hard state and entries: {error}"));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Takes everything that waits; one sync covers it.
-    fn turn(
-        &mut self,
-        first: Order,
-        queue: &Receiver<Order>,
-        persisted: &Mutex<Option<Mark>>,
-    ) -> Result<bool, WalError> {
-        let mut gathered = Gathered::default();
-        let mut next = Some(first);
-        while let Some(order) = next {
-            match order {
-                Order::Persist(persist) => gathered.add(persist),
-                Order::Snapshot { mark, done } => {
-                    self.flush(std::mem::take(&mut gathered), persisted)?;
-                    self.record_snapshot(&mark)?;
-                    done();
-                }
-                Order::Stop => {
-                    self.flush(gathered, persisted)?;
-                    return Ok(false);
-                }
-            }
-            next = queue.try_recv();
-        }
-        self.flush(gathered, persisted)?;
-        Ok(true)
-    }
-
-    fn flush(
-        &mut self,
-        gathered: Gathered,
-        persisted: &Mutex<Option<Mark>>,
-    ) -> Result<(), WalError> {
-        let Some(mark) = gathered.mark else { return Ok(()) };
+impl Writer {
+    fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
         let before = self.clock.now();
         self.wal.save(gathered.hard_state.as_ref(), &gathered.entries, gathered.must_sync)?;
         if gathered.must_sync {
             self.stats.wal_fsync.observe(self.clock.now().saturating_sub(before));
         }
-        *persisted.lock() = Some(mark);
-        // A full queue means the consensus thread is awake and will look by itself.
-        let _ = self.consensus.try_send(Command::Wake);
         Ok(())
+    }
+
+    fn wants_segment(&self) -> bool {
+        !self.wal.has_next()
     }
 
     fn record_snapshot(&mut self, mark: &SnapshotMark) -> Result<(), WalError> {
@@ -172,6 +149,95 @@ impl LogThread {
     }
 }
 
+/// What the thread needs.
+pub(crate) struct LogThread {
+    pub(crate) writer: Writer,
+    pub(crate) stop: Stop,
+    pub(crate) consensus: Sender<Command>,
+}
+
+impl LogThread {
+    /// Starts the thread.
+    pub(crate) fn start(self) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
+        let (orders, queue) = bounded(QUEUE_MAX);
+        let log = Arc::new(Log {
+            writer: Mutex::new(self.writer),
+            queued: AtomicUsize::new(0),
+            persisted: Mutex::new(None),
+            stop: self.stop,
+        });
+        let handle = LogHandle { orders, log: Arc::clone(&log) };
+        let consensus = self.consensus;
+        let join = std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || run(&log, &queue, &consensus))?;
+        Ok((handle, join))
+    }
+}
+
+fn run(log: &Log, queue: &Receiver<Order>, consensus: &Sender<Command>) {
+    loop {
+        // An idle moment is when the next segment is made.
+        let first = match queue.try_recv() {
+            Some(order) => order,
+            None => {
+                log.writer.lock().prepare_next();
+                let Ok(order) = queue.recv() else { return };
+                order
+            }
+        };
+        match log.turn(first, queue, consensus) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                log.stop.because(save_failed(&error));
+                return;
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Takes everything that waits; one sync covers it.
+    fn turn(
+        &self,
+        first: Order,
+        queue: &Receiver<Order>,
+        consensus: &Sender<Command>,
+    ) -> Result<bool, WalError> {
+        let mut gathered = Gathered::default();
+        let mut next = Some(first);
+        while let Some(order) = next {
+            match order {
+                Order::Persist(persist) => gathered.add(persist),
+                Order::Snapshot { mark, done } => {
+                    self.flush(std::mem::take(&mut gathered), consensus)?;
+                    self.writer.lock().record_snapshot(&mark)?;
+                    done();
+                }
+                Order::Look => {}
+                Order::Stop => {
+                    self.flush(gathered, consensus)?;
+                    return Ok(false);
+                }
+            }
+            next = queue.try_recv();
+        }
+        self.flush(gathered, consensus)?;
+        Ok(true)
+    }
+
+    fn flush(&self, gathered: Gathered, consensus: &Sender<Command>) -> Result<(), WalError> {
+        let Some(mark) = gathered.mark else { return Ok(()) };
+        self.writer.lock().save(&gathered)?;
+        *self.persisted.lock() = Some(mark);
+        self.queued.fetch_sub(gathered.count, Ordering::AcqRel);
+        // A full queue means the consensus thread is awake and will look by itself.
+        let _ = consensus.try_send(Command::Wake);
+        Ok(())
+    }
+}
+
 /// Several persists as one.
 #[derive(Default)]
 struct Gathered {
@@ -179,6 +245,15 @@ struct Gathered {
     entries: Vec<Entry>,
     must_sync: bool,
     mark: Option<Mark>,
+    count: usize,
+}
+
+impl From<Persist> for Gathered {
+    fn from(persist: Persist) -> Gathered {
+        let mut gathered = Gathered::default();
+        gathered.add(persist);
+        gathered
+    }
 }
 
 impl Gathered {
@@ -191,5 +266,6 @@ impl Gathered {
         }
         self.must_sync |= persist.must_sync;
         self.mark = Some(persist.mark);
+        self.count += 1;
     }
 }

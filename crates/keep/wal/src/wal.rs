@@ -327,6 +327,11 @@ impl Wal {
         Ok(())
     }
 
+    /// Whether [`Wal::prepare_next`] has nothing to do.
+    pub fn has_next(&self) -> bool {
+        self.prepared.is_some() || self.failed
+    }
+
     /// Writes what is not written yet, syncs and closes.
     ///
     /// # Errors
