@@ -252,11 +252,7 @@ impl Applier {
             shared.watch.compacted(revision);
         }
         shared.cells.applied.store(self.applied.0.0, Ordering::Release);
-        for (id, answer) in turn.answers {
-            if id != 0 {
-                shared.waiters.fill(id, answer);
-            }
-        }
+        shared.waiters.fill_all(turn.answers);
         shared.committer.gathered(shared.backend.pending_ops());
     }
 
@@ -323,9 +319,7 @@ impl Applier {
             deleted = running.deleted,
             "finished scheduled compaction"
         );
-        for (id, answer) in running.waiting {
-            self.shared.waiters.fill(id, answer);
-        }
+        self.shared.waiters.fill_all(running.waiting);
     }
 
     /// The membership exactly at the applied index, for a `.snap` file.

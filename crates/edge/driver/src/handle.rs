@@ -18,6 +18,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use crate::consensus::Command;
+use crate::courier;
 use crate::leases::Renewed;
 use crate::queue::Refused;
 use crate::shared::Shared;
@@ -192,11 +193,18 @@ impl Handle {
         }
         self.refuse_when_behind()?;
         let answer = self.shared.waiters.expect_reply(id);
-        if let Err(error) = self.send(Command::Propose { id, data }) {
+        if let Err(error) = self.send_proposal(Command::Propose { id, data }) {
             self.shared.waiters.forget(id);
             return Err(error);
         }
         Ok((id, answer))
+    }
+
+    /// Gathers what tasks of the calling thread propose, and their answers, so that
+    /// many cost one wake-up each way. To be run as one task of a single-threaded
+    /// runtime for as long as it serves; it never resolves.
+    pub async fn gather_here(&self) {
+        courier::gather(|| self.shared.consensus.announce()).await;
     }
 
     /// A lease id that nobody else has: a request id without its sign (semantics 7.1).
@@ -346,10 +354,16 @@ impl Handle {
     }
 
     fn send(&self, command: Command) -> Result<(), RequestError> {
-        self.shared.consensus.try_send(command).map_err(|error| match error {
-            Refused::Full => RequestError::TooManyRequests,
-            Refused::Closed => RequestError::Stopped,
-        })
+        self.shared.consensus.try_send(command).map_err(refused)
+    }
+
+    /// The wake-up is left to the courier of this thread, if it has one.
+    fn send_proposal(&self, command: Command) -> Result<(), RequestError> {
+        self.shared.consensus.try_send_quietly(command).map_err(refused)?;
+        if !courier::owe() {
+            self.shared.consensus.announce();
+        }
+        Ok(())
     }
 
     async fn within_timeout<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, RequestError> {
@@ -358,6 +372,13 @@ impl Handle {
             Ok(Err(_)) => Err(RequestError::Stopped),
             Err(_) => Err(RequestError::Timeout),
         }
+    }
+}
+
+fn refused(error: Refused) -> RequestError {
+    match error {
+        Refused::Full => RequestError::TooManyRequests,
+        Refused::Closed => RequestError::Stopped,
     }
 }
 

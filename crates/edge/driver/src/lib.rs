@@ -17,6 +17,7 @@ mod apply_thread;
 mod boot;
 mod committer;
 mod consensus;
+mod courier;
 mod duties;
 mod handle;
 mod leases;

@@ -68,15 +68,33 @@ pub(crate) fn bounded<T>(bound: usize) -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     /// Queues an item, or says why not.
     pub(crate) fn try_send(&self, item: T) -> Result<(), Refused> {
-        let state = self.0.state.lock();
+        self.try_send_quietly(item)?;
+        self.announce();
+        Ok(())
+    }
+
+    /// As [`Sender::try_send`], but a receiver that sleeps goes on sleeping until
+    /// [`Sender::announce`].
+    pub(crate) fn try_send_quietly(&self, item: T) -> Result<(), Refused> {
+        let mut state = self.0.state.lock();
         if state.closed {
             return Err(Refused::Closed);
         }
         if state.items.len() >= self.0.bound {
             return Err(Refused::Full);
         }
-        self.put(state, item);
+        state.items.push_back(item);
         Ok(())
+    }
+
+    /// Wakes a receiver that sleeps although there is something for it.
+    pub(crate) fn announce(&self) {
+        let state = self.0.state.lock();
+        let wake = state.asleep > 0 && !state.items.is_empty();
+        drop(state);
+        if wake {
+            self.0.filled.notify_one();
+        }
     }
 
     /// Queues an item, waiting for room; refused only when the receiver is gone.

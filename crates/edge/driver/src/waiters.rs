@@ -5,11 +5,13 @@
 //! backlog; a proposer that gives up removes its slot.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use mainstay_apply::Reply;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::courier::{self, Delivery, Mailbox};
 use crate::handle::RequestError;
 
 /// The answer to one proposal.
@@ -18,9 +20,15 @@ pub(crate) type Answer = Result<Reply, RequestError>;
 /// Slots are spread so that shards and the apply thread seldom meet on one lock.
 const SHARDS: usize = 16;
 
+/// Where an answer goes, and by whose hand.
+struct Slot {
+    sender: oneshot::Sender<Answer>,
+    mailbox: Option<Arc<Mailbox>>,
+}
+
 /// The table of slots.
 pub(crate) struct Waiters {
-    shards: [Mutex<HashMap<u64, oneshot::Sender<Answer>>>; SHARDS],
+    shards: [Mutex<HashMap<u64, Slot>>; SHARDS],
 }
 
 impl Waiters {
@@ -30,7 +38,8 @@ impl Waiters {
 
     /// Registers a slot for `id`, which must not have one.
     pub(crate) fn expect_reply(&self, id: u64) -> oneshot::Receiver<Answer> {
-        let (slot, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let slot = Slot { sender, mailbox: courier::mailbox() };
         let old = self.shard(id).lock().insert(id, slot);
         assert!(old.is_none(), "request id {id:x} was given out twice");
         answer
@@ -38,9 +47,33 @@ impl Waiters {
 
     /// Fills the slot of `id`, if somebody waits for it here.
     pub(crate) fn fill(&self, id: u64, answer: Answer) {
-        if let Some(slot) = self.shard(id).lock().remove(&id) {
-            // The proposer may have timed out; then nobody wants the answer.
-            let _ = slot.send(answer);
+        self.fill_all(vec![(id, answer)]);
+    }
+
+    /// Fills many slots; a thread that gathers wakes once.
+    pub(crate) fn fill_all(&self, answers: Vec<(u64, Answer)>) {
+        let count = answers.len();
+        // One group for each thread that gathers: as many as shards of the server.
+        let mut groups: Vec<(Arc<Mailbox>, Vec<Delivery>)> = Vec::new();
+        for (id, answer) in answers {
+            let Some(slot) = self.shard(id).lock().remove(&id) else { continue };
+            let Some(mailbox) = slot.mailbox else {
+                // The proposer may have timed out; then nobody wants the answer.
+                let _ = slot.sender.send(answer);
+                continue;
+            };
+            let group = groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &mailbox));
+            match group {
+                Some((_, letters)) => letters.push((slot.sender, answer)),
+                None => {
+                    let mut letters = Vec::with_capacity(count);
+                    letters.push((slot.sender, answer));
+                    groups.push((mailbox, letters));
+                }
+            }
+        }
+        for (mailbox, letters) in groups {
+            mailbox.deliver(letters);
         }
     }
 
@@ -59,7 +92,7 @@ impl Waiters {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, id: u64) -> &Mutex<HashMap<u64, oneshot::Sender<Answer>>> {
+    fn shard(&self, id: u64) -> &Mutex<HashMap<u64, Slot>> {
         &self.shards[id as usize % SHARDS]
     }
 }

@@ -83,6 +83,10 @@ macro_rules! proposal {
 }
 
 impl Member for Bridge {
+    async fn attend(&self) {
+        self.handle.gather_here().await;
+    }
+
     fn identity(&self) -> Identity {
         let identity = self.handle.identity();
         Identity { cluster: identity.cluster, member: identity.member }

@@ -122,6 +122,12 @@ pub trait SnapshotSource: Send + Sync {
 
 /// One member, as the server sees it.
 pub trait Member: Clone + Send + Sync + 'static {
+    /// Runs on every shard for as long as it serves, to carry what its calls send to
+    /// the member and get from it.
+    fn attend(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+
     /// Who it is.
     fn identity(&self) -> Identity;
 

@@ -123,6 +123,9 @@ impl Shard {
     }
 
     async fn serve<M: Member>(mut self, seat: Rc<Seat<M>>) {
+        // Aborted with the shard's tasks, after the last connection.
+        let member = seat.http.member.clone();
+        tokio::task::spawn_local(async move { member.attend().await });
         let mut connections = JoinSet::new();
         let mut accepting = JoinSet::new();
         for (listener, acceptor) in self.acceptors.drain(..) {
