@@ -1,12 +1,13 @@
 //! The loads: what one request of each kind is.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::fmt;
 
 use bytes::Bytes;
 use mainstay_proto::etcdserverpb as pb;
 use prost::Message as _;
 
-use crate::wire::{Connection, WireError, frame};
+use crate::fan::Fan;
+use crate::wire::{Call, Connection, Endpoint, WireError, frame};
 
 /// Kinds of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub(crate) enum Kind {
     Count,
     /// Kubernetes' update: compare the mod revision, put, else read.
     Txn,
+    /// Keepalives on a stream of the client's own, for a lease of its own.
+    KeepAlive,
+    /// Events to many watchers; see [`crate::fan`].
+    Watch(Fan),
 }
 
 impl Kind {
@@ -39,20 +44,33 @@ impl Kind {
             "page500-pinned" => Kind::PagePinned(500),
             "count" => Kind::Count,
             "txn" => Kind::Txn,
-            _ => return None,
+            "keepalive" => Kind::KeepAlive,
+            _ => {
+                let fan = match name.strip_prefix("watchkeys") {
+                    Some(fan) => Fan::parse(fan, true),
+                    None => Fan::parse(name.strip_prefix("watch")?, false),
+                };
+                Kind::Watch(fan?)
+            }
         })
     }
+}
 
-    /// The name.
-    pub(crate) fn name(self) -> String {
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Put => "put".into(),
-            Kind::Range => "range".into(),
-            Kind::RangeSerializable => "range-serializable".into(),
-            Kind::Page(n) => format!("page{n}"),
-            Kind::PagePinned(n) => format!("page{n}-pinned"),
-            Kind::Count => "count".into(),
-            Kind::Txn => "txn".into(),
+            Kind::Put => f.write_str("put"),
+            Kind::Range => f.write_str("range"),
+            Kind::RangeSerializable => f.write_str("range-serializable"),
+            Kind::Page(n) => write!(f, "page{n}"),
+            Kind::PagePinned(n) => write!(f, "page{n}-pinned"),
+            Kind::Count => f.write_str("count"),
+            Kind::Txn => f.write_str("txn"),
+            Kind::KeepAlive => f.write_str("keepalive"),
+            Kind::Watch(fan) => {
+                let name = if fan.own_key { "watchkeys" } else { "watch" };
+                write!(f, "{name}{}s{}", fan.watchers, fan.streams)
+            }
         }
     }
 }
@@ -64,6 +82,8 @@ pub(crate) struct Space {
     pub(crate) keys: u64,
     /// Bytes of a value.
     pub(crate) value_bytes: usize,
+    /// The revision that pinned pages read at: all keys are there, and later changed.
+    pub(crate) pinned: i64,
 }
 
 /// The prefix of all keys.
@@ -74,6 +94,8 @@ pub(crate) const PREFIX_END: &[u8] = b"l";
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const TXN: &str = "/etcdserverpb.KV/Txn";
+const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 
 /// The key with number `n`: 18 bytes.
 pub(crate) fn key(n: u64) -> Bytes {
@@ -90,10 +112,12 @@ pub(crate) struct Client {
     /// The keys that only this client updates, with their last known mod revision.
     own: Vec<(u64, i64)>,
     turn: usize,
+    /// Its keepalive stream, once it is open, and its lease.
+    lease: Option<(Call, i64)>,
 }
 
-/// The revision that pinned pages read at, learned once.
-pub(crate) static PINNED_REVISION: AtomicI64 = AtomicI64::new(0);
+/// Seconds that a lease of the keepalive load lives: longer than a run.
+const LEASE_SECONDS: i64 = 600;
 
 impl Client {
     /// Client `number` of `of`.
@@ -107,7 +131,7 @@ impl Client {
         let mut dice = Dice(number + 1);
         let value = (0..space.value_bytes).map(|_| dice.roll() as u8).collect();
         let own = (0..64).map(|i| ((number + i * of) % space.keys, 0)).collect();
-        Client { connection, kind, space, dice, value, own, turn: 0 }
+        Client { connection, kind, space, dice, value, own, turn: 0, lease: None }
     }
 
     /// One request, answered.
@@ -117,11 +141,11 @@ impl Client {
             Kind::Range => self.range(false).await,
             Kind::RangeSerializable => self.range(true).await,
             Kind::Page(limit) => self.page(limit, 0).await,
-            Kind::PagePinned(limit) => {
-                self.page(limit, PINNED_REVISION.load(Ordering::Relaxed)).await
-            }
+            Kind::PagePinned(limit) => self.page(limit, self.space.pinned).await,
             Kind::Count => self.count().await,
             Kind::Txn => self.txn().await,
+            Kind::KeepAlive => self.keep_alive().await,
+            Kind::Watch(_) => Err(WireError::Malformed("a watch is no request".into())),
         }
     }
 
@@ -172,12 +196,42 @@ impl Client {
         Ok(())
     }
 
+    async fn keep_alive(&mut self) -> Result<(), WireError> {
+        // After an error the next turn begins with a stream and a lease anew.
+        let (mut call, id) = match self.lease.take() {
+            Some(open) => open,
+            None => {
+                let grant = pb::LeaseGrantRequest { ttl: LEASE_SECONDS, ..Default::default() };
+                let granted: pb::LeaseGrantResponse = self.connection.unary(GRANT, &grant).await?;
+                (self.connection.stream(KEEP_ALIVE).await?, granted.id)
+            }
+        };
+        call.send(frame(&pb::LeaseKeepAliveRequest { id }), false)?;
+        let answer = call.next().await?;
+        let answer = answer.ok_or_else(|| WireError::Malformed("the stream ended".into()))?;
+        let answer = pb::LeaseKeepAliveResponse::decode(answer)
+            .map_err(|e| WireError::Malformed(e.to_string()))?;
+        if answer.ttl <= 0 {
+            return Err(WireError::Malformed(format!("lease {id:x} is gone")));
+        }
+        self.lease = Some((call, id));
+        Ok(())
+    }
+
     fn fresh_value(&mut self) -> Bytes {
         let fresh = self.dice.roll().to_be_bytes();
         let n = fresh.len().min(self.value.len());
         self.value[..n].copy_from_slice(&fresh[..n]);
         Bytes::copy_from_slice(&self.value)
     }
+}
+
+/// The server's revision now.
+pub(crate) async fn revision(endpoint: &Endpoint) -> Result<i64, WireError> {
+    let connection = Connection::open(endpoint).await?;
+    let request = pb::RangeRequest { key: key(0), ..Default::default() };
+    let answer: pb::RangeResponse = connection.unary(RANGE, &request).await?;
+    Ok(answer.header.map_or(0, |h| h.revision))
 }
 
 /// kube-apiserver's GuaranteedUpdate.

@@ -2,34 +2,45 @@
 
 mod big;
 mod compare;
+mod fan;
 mod fill;
 mod loads;
 mod measure;
+mod options;
+mod pace;
+mod probe;
 mod process;
 mod report;
+mod rows;
 mod servers;
+mod stats;
 mod wire;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use loads::{Kind, Space};
+use compare::{Pair, WARM_UP};
+use loads::Space;
+use options::Options;
 use report::say;
+use rows::Row;
 
 const HELP: &str = "bench: load for etcd, measured on the server
 
-bench run --target HOST:PORT --pid PID --load NAME [--clients N] [--rate PER_SECOND]
-          [--seconds S] [--keys N] [--value BYTES] [--fill]
-bench compare --ours BINARY --theirs BINARY --dir FOLDER [--tls] [--rounds N]
-          [--clients 1,64,1000] [--loads NAMES] [--seconds S] [--keys N] [--value BYTES]
-bench big --ours BINARY --theirs BINARY --dir FOLDER [--tls] [--keys N] [--value BYTES] [--seconds S]
+bench run --target HOST:PORT --pid PID [--rows ROWS] [--seconds S] [--keys N] [--value BYTES]
+          [--fill] [--ca FILE --cert FILE --key FILE]
+bench compare --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls]
+          [--rounds N] [--seconds S] [--keys N] [--value BYTES] [--port P]
+bench big --ours BINARY --theirs BINARY --dir FOLDER [--plain] [--tls] [--rounds N]
+          [--seconds S] [--keys N] [--value BYTES] [--port P]
 
-loads: put range range-serializable page500 page1000 page500-pinned count txn
+ROWS are LOAD@CLIENTS (closed loop) or LOAD@RATE/s (open loop: latency counts from the
+intended start), with commas between. Loads: put range range-serializable txn page500
+page1000 page500-pinned (an older revision, beside 200 puts/s, whose CPU counts with it)
+count keepalive watch1000s10 (1000 watchers of one prefix on 10 streams; CPU and latency
+are of delivered events) watchkeys1000s10 (each its own key).
 `compare` starts the two in turns (A B B A) on the same disk and prints medians and
-ratios; `big` loads a million keys of 1 KB, kills, restarts, hashes and lists.
-Latencies of an open loop (--rate) count from the intended start.";
+ratios, plain and with mutual TLS unless one is named; `big` loads a million keys of 1 KB
+by single puts, kills, restarts, hashes and lists.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -50,138 +61,133 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(command: &str, options: &Options) -> Result<(), String> {
+    const PAIR: [&str; 10] =
+        ["ours", "theirs", "dir", "plain", "tls", "rounds", "seconds", "keys", "value", "port"];
     match command {
-        "run" => run_one(options).await,
+        "run" => run(options).await,
         "compare" => {
-            let loads = options.text("loads").unwrap_or("put,range,txn,page500,count");
-            let plan = compare::Comparison {
-                ours: options.path("ours")?,
-                theirs: options.path("theirs")?,
-                folder: options.path("dir")?,
-                loads: loads.split(',').map(kind).collect::<Result<_, _>>()?,
-                clients: options.list("clients", "1,64,1000")?,
-                tls: options.has("tls"),
-                rounds: options.number("rounds", 2)?,
-                time: Duration::from_secs(options.number("seconds", 5)?),
-                keys: options.number("keys", 100_000)?,
-                value_bytes: options.number("value", 256)?,
-                port: options.number("port", 23790)?,
-            };
-            report::print_ratios(&compare::compare(&plan).await?);
-            Ok(())
+            options.only(&[&PAIR[..], &["rows"]].concat())?;
+            compare(options).await
         }
         "big" => {
-            let plan = big::Big {
-                ours: options.path("ours")?,
-                theirs: options.path("theirs")?,
-                folder: options.path("dir")?,
-                keys: options.number("keys", 1_000_000)?,
-                value_bytes: options.number("value", 1024)?,
-                time: Duration::from_secs(options.number("seconds", 5)?),
-                tls: options.has("tls"),
-                port: options.number("port", 23790)?,
-            };
-            big::big(&plan).await
+            options.only(&PAIR)?;
+            big(options).await
         }
-        _ => {
+        "help" | "--help" | "-h" | "" => {
             say(HELP);
             Ok(())
         }
+        _ => Err(format!("no command is named {command:?}; see bench help")),
     }
 }
 
-async fn run_one(options: &Options) -> Result<(), String> {
-    let target = options.text("target").ok_or("--target HOST:PORT is missing")?;
-    let endpoint = wire::Endpoint { address: target.to_owned(), tls: None };
-    let clients = options.number("clients", 64)?;
-    let space = Space {
-        keys: options.number("keys", 100_000)?,
-        value_bytes: options.number("value", 256)?,
+/// What `compare` and `big` have in common, with their own defaults.
+fn pair(options: &Options, rounds: usize, keys: u64, value_bytes: usize) -> Result<Pair, String> {
+    let pair = Pair {
+        ours: options.path("ours")?,
+        theirs: options.path("theirs")?,
+        folder: options.path("dir")?,
+        port: options.number("port", 23790)?,
+        rounds: options.number("rounds", rounds)?,
+        keys: options.number("keys", keys)?,
+        value_bytes: options.number("value", value_bytes)?,
+        time: options.seconds("seconds", 4.0)?,
     };
-    if options.has("fill") {
-        let plan = fill::Fill {
-            keys: space.keys,
-            value_bytes: space.value_bytes,
-            batch: 100,
-            clients: 8,
-            connections: 4,
-        };
-        fill::fill(&endpoint, plan).await.map_err(|e| e.to_string())?;
+    if pair.keys == 0 || pair.rounds == 0 {
+        return Err("--keys and --rounds are at least 1".into());
     }
-    let plan = measure::Plan {
-        kind: kind(options.text("load").unwrap_or("put"))?,
-        space,
-        clients,
-        connections: compare::connections_for(clients),
-        rate: options
-            .text("rate")
-            .map(|r| r.parse().map_err(|e| format!("--rate: {e}")))
-            .transpose()?,
-        warm_up: Duration::from_secs(1),
-        time: Duration::from_secs(options.number("seconds", 5)?),
-    };
-    let shown = measure::run(&endpoint, options.number("pid", 0)?, &plan)
-        .await
-        .map_err(|e| e.to_string())?;
+    std::fs::create_dir_all(&pair.folder).map_err(|e| format!("{}: {e}", pair.folder.display()))?;
+    Ok(pair)
+}
+
+async fn compare(options: &Options) -> Result<(), String> {
+    let pair = pair(options, 2, 100_000, 256)?;
+    let rows = Row::parse_list(options.text("rows").unwrap_or(rows::DEFAULT))?;
+    let mut tables = Vec::new();
+    for tls in options.transports() {
+        say(&format!("# {}", transport(tls)));
+        let lines = compare::compare(&pair, &rows, tls).await?;
+        tables.push((tls, report::table(&lines)));
+    }
+    let how = "Closed loops have 1 connection for 1 client, 4 for 4, 9 for 64 and 30 for 1000; open loops 9; \
+               watch streams share at most 10 and the puts have 1 of their own.";
+    say_tables(&pair, how, &tables)
+}
+
+async fn big(options: &Options) -> Result<(), String> {
+    let pair = pair(options, 1, 1_000_000, 1024)?;
+    let mut tables = Vec::new();
+    for tls in options.transports() {
+        say(&format!("# {}", transport(tls)));
+        tables.push((tls, big::big(&pair, tls).await?));
+    }
+    let how = "Loading: 256 clients on 16 connections. c64: 64 clients on 9 connections. Pages and counts: 4 \
+               clients on 4 connections. Ready: from starting the process to the first linearizable answer, \
+               median of 3 kills. HashKV: 1000 reads and 1000 puts a second beside it, open loop.";
+    say_tables(&pair, how, &tables)
+}
+
+fn transport(tls: bool) -> &'static str {
+    if tls { "mutual TLS" } else { "plain" }
+}
+
+fn say_tables(pair: &Pair, how: &str, tables: &[(bool, Vec<String>)]) -> Result<(), String> {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     say(&format!(
-        "{} c{clients}: {:.0}/s p50 {:.3} p99 {:.3} p99.9 {:.3} ms, server {:.1} us CPU/request, {:.0} MB RSS, {:.1} MB written, {} errors {}",
-        plan.kind.name(),
-        shown.per_second,
-        shown.p50_ms,
-        shown.p99_ms,
-        shown.p999_ms,
-        shown.cpu_us,
-        shown.rss_mb,
-        shown.written_mb,
-        shown.errors,
-        shown.last_error,
+        "\nours: {}; theirs: {}",
+        servers::version(&pair.ours)?,
+        servers::version(&pair.theirs)?
     ));
+    say(&format!(
+        "Medians of {} turns of each ({}), {} s a row after {} s of warm-up, {} keys with values of {} B. \
+         Server and one single-threaded client share {cpus} CPUs; load average at the end {}. {how} \
+         Spread: highest less lowest turn, in per cent of the median.",
+        pair.rounds,
+        stats::turns(pair.rounds).iter().map(|side| side.name()).collect::<Vec<_>>().join(" "),
+        pair.time.as_secs_f64(),
+        WARM_UP.as_secs_f64(),
+        pair.keys,
+        pair.value_bytes,
+        process::load_average(),
+    ));
+    for (tls, table) in tables {
+        say(&format!("\n## {}\n", transport(*tls)));
+        table.iter().for_each(|line| say(line));
+    }
     Ok(())
 }
 
-fn kind(name: &str) -> Result<Kind, String> {
-    Kind::parse(name).ok_or_else(|| format!("--loads: no load is named {name:?}"))
-}
-
-/// `--name value` and `--name` pairs.
-struct Options(BTreeMap<String, String>);
-
-impl Options {
-    fn read(args: &[String]) -> Result<(String, Options), String> {
-        let command = args.first().cloned().unwrap_or_default();
-        let mut found = BTreeMap::new();
-        let mut rest = args.iter().skip(1).peekable();
-        while let Some(arg) = rest.next() {
-            let name = arg.strip_prefix("--").ok_or_else(|| format!("{arg:?} is not a flag"))?;
-            let value = rest.next_if(|next| !next.starts_with("--")).cloned().unwrap_or_default();
-            found.insert(name.to_owned(), value);
+async fn run(options: &Options) -> Result<(), String> {
+    options.only(&[
+        "target", "pid", "rows", "seconds", "keys", "value", "fill", "ca", "cert", "key",
+    ])?;
+    let target = options.text("target").ok_or("--target HOST:PORT is missing")?;
+    let tls = match options.text("ca") {
+        Some(_) => {
+            let (ca, cert) = (options.path("ca")?, options.path("cert")?);
+            Some(servers::client_config(&ca, &cert, &options.path("key")?)?)
         }
-        Ok((command, Options(found)))
+        None => None,
+    };
+    let endpoint = wire::Endpoint { address: target.to_owned(), tls };
+    let rows = Row::parse_list(options.text("rows").unwrap_or("put@64"))?;
+    let keys = options.number("keys", 100_000)?;
+    let value_bytes = options.number("value", 256)?;
+    let pid = options.number("pid", 0)?;
+    if options.has("fill") {
+        let plan = fill::Fill { keys, value_bytes, batch: 100, clients: 8, connections: 4 };
+        fill::fill(&endpoint, plan).await.map_err(|e| e.to_string())?;
     }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+    let pinned = loads::revision(&endpoint).await.map_err(|e| e.to_string())?;
+    for row in rows {
+        let plan = measure::Plan {
+            row,
+            space: Space { keys, value_bytes, pinned },
+            warm_up: WARM_UP,
+            time: options.seconds("seconds", 4.0)?,
+        };
+        let shown = measure::run(&endpoint, pid, &plan).await.map_err(|e| format!("{row}: {e}"))?;
+        report::say_shown("", &row, &shown);
     }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    fn path(&self, name: &str) -> Result<PathBuf, String> {
-        self.text(name).map(PathBuf::from).ok_or_else(|| format!("--{name} is missing"))
-    }
-
-    fn number<T: std::str::FromStr>(&self, name: &str, otherwise: T) -> Result<T, String>
-    where
-        T::Err: std::fmt::Display,
-    {
-        self.text(name).map_or(Ok(otherwise), |text| {
-            text.parse().map_err(|e| format!("--{name}: {text:?}: {e}"))
-        })
-    }
-
-    fn list(&self, name: &str, otherwise: &str) -> Result<Vec<usize>, String> {
-        let text = self.text(name).unwrap_or(otherwise);
-        text.split(',').map(|n| n.parse().map_err(|e| format!("--{name}: {n:?}: {e}"))).collect()
-    }
+    Ok(())
 }

@@ -1,148 +1,303 @@
-//! Runs a load and reads the clock, and the server's counters beside it.
+//! Runs a row and reads the clock, and the server's counters beside it.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
+use crate::fan;
 use crate::loads::{Client, Kind, Space};
-use crate::process;
+use crate::pace::Pace;
+use crate::process::{self, MB, Reading};
+use crate::rows::{Loop, Row, WRITES_BESIDE};
 use crate::wire::{Connection, Endpoint, WireError};
 
-/// How a load is run.
-#[derive(Clone, Debug)]
+/// How long after the end an answer is still waited for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How a row is run.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    pub(crate) kind: Kind,
+    pub(crate) row: Row,
     pub(crate) space: Space,
-    /// Requests in flight.
-    pub(crate) clients: usize,
-    /// Connections that the clients share.
-    pub(crate) connections: usize,
-    /// Requests a second for an open loop; `None` is a closed loop.
-    pub(crate) rate: Option<f64>,
     pub(crate) warm_up: Duration,
     pub(crate) time: Duration,
 }
 
-/// What a run showed.
+/// What a run showed. An operation is a request, or for a watch a delivered event.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shown {
     pub(crate) per_second: f64,
+    /// The measured time.
+    pub(crate) seconds: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
+    pub(crate) max_ms: f64,
+    /// The server's CPU time for an operation, in microseconds.
     pub(crate) cpu_us: f64,
+    /// The client's own.
+    pub(crate) client_cpu_us: f64,
+    /// What else ran on the machine, in per cent of all its CPUs.
+    pub(crate) others_percent: f64,
+    /// Resident memory at the end.
     pub(crate) rss_mb: f64,
+    /// Resident memory at the end that is not a file's.
+    pub(crate) anon_mb: f64,
     pub(crate) written_mb: f64,
     pub(crate) errors: u64,
     pub(crate) last_error: String,
 }
 
-/// Runs `plan` against a server whose process is `pid`.
-pub(crate) async fn run(endpoint: &Endpoint, pid: u32, plan: &Plan) -> Result<Shown, WireError> {
-    let mut connections = Vec::new();
-    for _ in 0..plan.connections.max(1) {
-        connections.push(Connection::open(endpoint).await?);
-    }
-    let begin = Instant::now() + plan.warm_up;
-    let end = begin + plan.time;
-    let mut tasks = Vec::new();
-    for number in 0..plan.clients {
-        let connection = connections[number % connections.len()].clone();
-        let (number, of) = (number as u64, plan.clients as u64);
-        let client = Client::new(connection, plan.kind, plan.space, number, of);
-        let pace = plan.rate.map(|rate| Pace {
-            first: Duration::from_secs_f64(number as f64 / rate),
-            step: Duration::from_secs_f64(of as f64 / rate),
-        });
-        tasks.push(tokio::spawn(one_client(client, begin, end, pace)));
-    }
-    tokio::time::sleep_until(begin).await;
-    let before = process::read(pid);
-    tokio::time::sleep_until(end).await;
-    let after = process::read(pid);
-    let mut all = Tally::new();
-    for task in tasks {
-        all.add(&task.await.map_err(|e| WireError::Malformed(e.to_string()))?);
-    }
-    let requests = all.latency.len().max(1) as f64;
-    let ms = |quantile| all.latency.value_at_quantile(quantile) as f64 / 1e6;
-    Ok(Shown {
-        per_second: all.latency.len() as f64 / plan.time.as_secs_f64(),
-        p50_ms: ms(0.5),
-        p99_ms: ms(0.99),
-        p999_ms: ms(0.999),
-        cpu_us: after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e3 / requests,
-        rss_mb: after.rss as f64 / 1e6,
-        written_mb: after.written.saturating_sub(before.written) as f64 / 1e6,
-        errors: all.errors,
-        last_error: all.last_error,
-    })
-}
-
-/// When an open loop's client sends.
-struct Pace {
-    first: Duration,
-    step: Duration,
+/// The measured time, and what happened in it.
+#[derive(Clone)]
+pub(crate) struct Window {
+    pub(crate) begin: Instant,
+    pub(crate) end: Instant,
+    tally: Arc<Mutex<Tally>>,
 }
 
 struct Tally {
-    /// Nanoseconds.
+    /// Nanoseconds, of operations that began in the window.
     latency: Histogram<u64>,
+    /// Operations that ended in the window.
+    finished: u64,
     errors: u64,
     last_error: String,
 }
 
-impl Tally {
-    fn new() -> Tally {
-        Tally {
+impl Window {
+    pub(crate) fn new(warm_up: Duration, time: Duration) -> Window {
+        let begin = Instant::now() + warm_up;
+        let tally = Tally {
             latency: Histogram::new(3).expect("three digits are legal"),
+            finished: 0,
             errors: 0,
             last_error: String::new(),
+        };
+        Window { begin, end: begin + time, tally: Arc::new(Mutex::new(tally)) }
+    }
+
+    /// Counts one operation: when it began (or should have) and ended.
+    pub(crate) fn count(&self, began: Instant, ended: Instant) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if (self.begin..self.end).contains(&ended) {
+            tally.finished += 1;
+        }
+        if (self.begin..self.end).contains(&began) {
+            let nanos = ended.saturating_duration_since(began).as_nanos() as u64;
+            tally.latency.record(nanos).expect("an auto-resizing histogram");
         }
     }
 
-    fn add(&mut self, other: &Tally) {
-        self.latency.add(&other.latency).expect("equal digits");
-        self.errors += other.errors;
-        if !other.last_error.is_empty() {
-            self.last_error.clone_from(&other.last_error);
+    /// Counts what went wrong.
+    pub(crate) fn fail(&self, count: u64, error: impl ToString) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.errors += count;
+        tally.last_error = error.to_string();
+    }
+
+    /// Reads the counters at the window's two ends, having waited for both.
+    pub(crate) async fn watch(&self, pid: u32) -> [Counters; 2] {
+        tokio::time::sleep_until(self.begin).await;
+        let before = Counters::read(pid);
+        tokio::time::sleep_until(self.end).await;
+        [before, Counters::read(pid)]
+    }
+
+    /// The figures.
+    pub(crate) fn shown(&self, [before, after]: &[Counters; 2]) -> Shown {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let finished = tally.finished.max(1) as f64;
+        let ms = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e6;
+        let seconds = (self.end - self.begin).as_secs_f64();
+        let server = after.server.cpu_ns.saturating_sub(before.server.cpu_ns) as f64;
+        let client = after.client.cpu_ns.saturating_sub(before.client.cpu_ns) as f64;
+        let busy = after.busy_ns.saturating_sub(before.busy_ns) as f64;
+        let cpus = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        Shown {
+            per_second: tally.finished as f64 / seconds,
+            seconds,
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            p999_ms: ms(0.999),
+            max_ms: tally.latency.max() as f64 / 1e6,
+            cpu_us: server / 1e3 / finished,
+            client_cpu_us: client / 1e3 / finished,
+            others_percent: ((busy - server - client) / (seconds * cpus * 1e7)).max(0.0),
+            rss_mb: after.server.rss as f64 / MB,
+            anon_mb: after.server.rss_anon as f64 / MB,
+            written_mb: after.server.written.saturating_sub(before.server.written) as f64 / MB,
+            errors: tally.errors,
+            last_error: tally.last_error.clone(),
         }
     }
 }
 
-async fn one_client(mut client: Client, begin: Instant, end: Instant, pace: Option<Pace>) -> Tally {
-    let mut tally = Tally::new();
-    let opened = Instant::now();
-    let mut due = opened + pace.as_ref().map_or(Duration::ZERO, |p| p.first);
+/// Counters at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    server: Reading,
+    client: Reading,
+    busy_ns: u64,
+}
+
+impl Counters {
+    fn read(pid: u32) -> Counters {
+        Counters {
+            server: process::read(pid),
+            client: process::read(std::process::id()),
+            busy_ns: process::machine_busy_ns(),
+        }
+    }
+}
+
+/// Runs `plan` against a server whose process is `pid`.
+pub(crate) async fn run(endpoint: &Endpoint, pid: u32, plan: &Plan) -> Result<Shown, WireError> {
+    match plan.row.kind {
+        Kind::Watch(fan) => fan::run(endpoint, pid, plan, fan).await,
+        Kind::PagePinned(_) => beside_writes(endpoint, pid, plan).await,
+        _ => alone(endpoint, pid, plan).await,
+    }
+}
+
+async fn alone(endpoint: &Endpoint, pid: u32, plan: &Plan) -> Result<Shown, WireError> {
+    let window = Window::new(plan.warm_up, plan.time);
+    let load = Load::start(endpoint, plan, &window).await?;
+    let counters = window.watch(pid).await;
+    load.wait().await;
+    Ok(window.shown(&counters))
+}
+
+/// The row beside a steady trickle of writes, whose CPU time counts with the row's: it
+/// is a few per cent of it, and no two measurements could be subtracted that closely.
+async fn beside_writes(endpoint: &Endpoint, pid: u32, plan: &Plan) -> Result<Shown, WireError> {
+    let writes = Row { kind: Kind::Put, loop_: Loop::Open(WRITES_BESIDE) };
+    let window = Window::new(plan.warm_up, plan.time);
+    let beside = Window::new(plan.warm_up, plan.time);
+    let writing = Load::start(endpoint, &Plan { row: writes, ..*plan }, &beside).await?;
+    let load = Load::start(endpoint, plan, &window).await?;
+    let counters = window.watch(pid).await;
+    load.wait().await;
+    writing.wait().await;
+    let mut shown = window.shown(&counters);
+    let wrote = beside.shown(&counters);
+    if wrote.errors > 0 {
+        shown.errors += wrote.errors;
+        shown.last_error = wrote.last_error;
+    }
+    Ok(shown)
+}
+
+/// Clients at work.
+pub(crate) struct Load {
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    window: Window,
+}
+
+impl Load {
+    /// Connects and starts all clients; they stop at the window's end.
+    pub(crate) async fn start(
+        endpoint: &Endpoint,
+        plan: &Plan,
+        window: &Window,
+    ) -> Result<Load, WireError> {
+        let mut connections = Vec::new();
+        for _ in 0..plan.row.connections() {
+            connections.push(Connection::open(endpoint).await?);
+        }
+        let pace = match plan.row.loop_ {
+            Loop::Open(rate) => Some(Pace::start(rate, window.end)?),
+            Loop::Closed(_) => None,
+        };
+        let clients = plan.row.clients();
+        let tasks = (0..clients)
+            .map(|number| {
+                let connection = connections[number % connections.len()].clone();
+                let (number, of) = (number as u64, clients as u64);
+                let client = Client::new(connection, plan.row.kind, plan.space, number, of);
+                tokio::spawn(one_client(client, window.clone(), pace.clone()))
+            })
+            .collect();
+        Ok(Load { tasks, window: window.clone() })
+    }
+
+    /// Waits for the answers that are still under way.
+    pub(crate) async fn wait(self) {
+        let deadline = self.window.end + GRACE;
+        for task in self.tasks {
+            let stop = task.abort_handle();
+            if tokio::time::timeout_at(deadline, task).await.is_err() {
+                stop.abort();
+                self.window.fail(1, format!("no answer within {GRACE:?} after the end"));
+            }
+        }
+    }
+}
+
+async fn one_client(mut client: Client, window: Window, pace: Option<Arc<Pace>>) {
     loop {
         // In an open loop latency counts from when the request should have left.
-        let started = match &pace {
-            Some(pace) => {
-                tokio::time::sleep_until(due).await;
-                let intended = due;
-                due += pace.step;
-                intended
-            }
+        let began = match &pace {
+            Some(pace) => match pace.next().await {
+                Some(due) => due,
+                None => return,
+            },
             None => Instant::now(),
         };
-        if started >= end {
-            return tally;
+        if began >= window.end {
+            return;
         }
-        let result = client.one().await;
-        let finished = Instant::now();
-        if started < begin || finished > end {
-            continue;
-        }
-        match result {
-            Ok(()) => tally
-                .latency
-                .record((finished - started).as_nanos() as u64)
-                .expect("an auto-resizing histogram"),
+        match client.one().await {
+            Ok(()) => window.count(began, Instant::now()),
             Err(error) => {
-                tally.errors += 1;
-                tally.last_error = error.to_string();
+                window.fail(1, error);
+                // A server that refuses at once is not asked in a tight loop.
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_lies_in_the_window() {
+        let window = Window::new(Duration::from_secs(1), Duration::from_secs(2));
+        let at = |ms| window.begin - Duration::from_secs(1) + Duration::from_millis(ms);
+        window.count(at(0), at(900)); // warm-up
+        window.count(at(900), at(1100)); // began before: no latency, but an answer
+        for ms in 0..98 {
+            window.count(at(1000 + ms), at(1010 + ms));
+        }
+        window.count(at(2000), at(2100));
+        window.count(at(2900), at(3400)); // ended after: a latency, but no answer
+        window.count(at(3100), at(3200)); // after
+        window.fail(3, "no");
+        let shown = window.shown(&[Counters::default(); 2]);
+        assert_eq!(shown.per_second, 50.0);
+        let near = |a: f64, b: f64| (a - b).abs() <= b / 500.0;
+        assert!(near(shown.p50_ms, 10.0), "{}", shown.p50_ms);
+        assert!(near(shown.p99_ms, 100.0), "{}", shown.p99_ms);
+        assert!(near(shown.p999_ms, 500.0), "{}", shown.p999_ms);
+        assert!(near(shown.max_ms, 500.0), "{}", shown.max_ms);
+        assert_eq!((shown.errors, shown.last_error.as_str()), (3, "no"));
+    }
+
+    #[test]
+    fn divides_cpu_by_operations() {
+        let window = Window::new(Duration::ZERO, Duration::from_secs(1));
+        for _ in 0..10 {
+            window.count(window.begin, window.begin + Duration::from_millis(1));
+        }
+        let mut after = Counters::default();
+        after.server.cpu_ns = 500_000;
+        after.client.cpu_ns = 20_000;
+        after.server.written = 3_000_000;
+        let shown = window.shown(&[Counters::default(), after]);
+        assert_eq!((shown.cpu_us, shown.client_cpu_us, shown.written_mb), (50.0, 2.0, 3.0));
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use mainstay_proto::etcdserverpb as pb;
 use rustls::ClientConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::wire::{Connection, Endpoint};
 
@@ -21,8 +23,10 @@ impl Certificates {
     /// Makes them in `folder`.
     pub(crate) fn make(folder: &Path) -> Result<Certificates, String> {
         fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let made = make_certificates(folder).map_err(|e| format!("certificates: {e}"))?;
-        Ok(Certificates { folder: folder.to_owned(), client: Arc::new(made) })
+        write_certificates(folder).map_err(|e| format!("certificates: {e}"))?;
+        let [ca, cert, key] = ["ca.pem", "leaf.pem", "leaf.key"].map(|name| folder.join(name));
+        let client = client_config(&ca, &cert, &key)?;
+        Ok(Certificates { folder: folder.to_owned(), client })
     }
 
     fn flags(&self) -> Vec<String> {
@@ -36,7 +40,7 @@ impl Certificates {
     }
 }
 
-fn make_certificates(folder: &Path) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+fn write_certificates(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let ca_key = rcgen::KeyPair::generate()?;
     let mut ca = rcgen::CertificateParams::new(Vec::new())?;
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -55,16 +59,34 @@ fn make_certificates(folder: &Path) -> Result<ClientConfig, Box<dyn std::error::
     fs::write(folder.join("ca.pem"), ca_cert.pem())?;
     fs::write(folder.join("leaf.pem"), leaf_cert.pem())?;
     fs::write(folder.join("leaf.key"), leaf_key.serialize_pem())?;
+    Ok(())
+}
 
+/// A client's side of mutual TLS, from PEM files.
+pub(crate) fn client_config(
+    ca: &Path,
+    cert: &Path,
+    key: &Path,
+) -> Result<Arc<ClientConfig>, String> {
+    let wrong = |path: &Path, e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(ca_cert.der().clone())?;
-    let key = rustls_pki_types::PrivateKeyDer::try_from(leaf_key.serialize_der())?;
+    for found in CertificateDer::pem_file_iter(ca).map_err(|e| wrong(ca, &e))? {
+        roots.add(found.map_err(|e| wrong(ca, &e))?).map_err(|e| wrong(ca, &e))?;
+    }
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(|found| found.collect::<Result<Vec<_>, _>>())
+        .map_err(|e| wrong(cert, &e))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, &e))?;
     let mut config = ClientConfig::builder()
         .with_root_certificates(roots)
-        .with_client_auth_cert(vec![leaf_cert.der().clone()], key)?;
+        .with_client_auth_cert(chain, private)
+        .map_err(|e| wrong(cert, &e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    Ok(Arc::new(config))
 }
+
+/// Room for the million keys and what the loads write over them, in bytes.
+const QUOTA: u64 = 8 << 30;
 
 /// A server under test.
 pub(crate) struct Server {
@@ -72,15 +94,31 @@ pub(crate) struct Server {
     pub(crate) endpoint: Endpoint,
 }
 
+/// What the binary says of itself: the first line of `--version`.
+pub(crate) fn version(binary: &Path) -> Result<String, String> {
+    let told = Command::new(binary).arg("--version").output();
+    let told = told.map_err(|e| format!("{}: {e}", binary.display()))?;
+    Ok(String::from_utf8_lossy(&told.stdout).lines().next().unwrap_or("").to_owned())
+}
+
+/// Removes a data folder, and is content when there is none.
+pub(crate) fn remove(folder: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{}: {e}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How to start one.
 #[derive(Clone)]
 pub(crate) struct Recipe<'a> {
     pub(crate) name: &'a str,
     pub(crate) binary: &'a Path,
-    pub(crate) data_dir: &'a Path,
+    pub(crate) data_dir: PathBuf,
     pub(crate) port: u16,
     pub(crate) certificates: Option<&'a Certificates>,
-    pub(crate) more_flags: &'a [String],
 }
 
 impl Server {
@@ -103,7 +141,7 @@ impl Server {
             .arg(format!("--initial-cluster={}={peer}", recipe.name))
             .arg("--log-level=warn")
             .args(recipe.certificates.map(Certificates::flags).unwrap_or_default())
-            .args(recipe.more_flags)
+            .arg(format!("--quota-backend-bytes={QUOTA}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -139,6 +177,14 @@ impl Server {
         let answer: Result<pb::RangeResponse, _> =
             connection.unary("/etcdserverpb.KV/Range", &request).await;
         answer.is_ok()
+    }
+
+    /// An error when the server has ended on its own.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(format!("the server ended with {status}")),
+            _ => Ok(()),
+        }
     }
 
     /// The process.

@@ -82,7 +82,8 @@ impl Connection {
 
     /// A unary call with the request framed and the answer's message bytes as they came.
     pub(crate) async fn unary_bytes(&self, path: &str, framed: Bytes) -> Result<Bytes, WireError> {
-        let mut stream = self.call(path, framed).await?;
+        let mut stream = self.open_call(path).await?;
+        stream.send(framed, true)?;
         let Some(message) = stream.next().await? else {
             return Err(WireError::Malformed("no message and no status".into()));
         };
@@ -92,8 +93,12 @@ impl Connection {
         Ok(message)
     }
 
-    /// Opens a call with its only message.
-    async fn call(&self, path: &str, framed: Bytes) -> Result<Call, WireError> {
+    /// Opens a call whose messages follow; see [`Call::send`].
+    pub(crate) async fn stream(&self, path: &str) -> Result<Call, WireError> {
+        self.open_call(path).await
+    }
+
+    async fn open_call(&self, path: &str) -> Result<Call, WireError> {
         let mut sender = self.sender.clone().ready().await?;
         let request = Request::builder()
             .method("POST")
@@ -102,37 +107,52 @@ impl Connection {
             .header("te", "trailers")
             .body(())
             .map_err(|e| WireError::Malformed(e.to_string()))?;
-        let (response, mut body) = sender.send_request(request, false)?;
-        body.send_data(framed, true)?;
-        Ok(Call { response: Some(response), receive: None, buffer: BytesMut::new() })
+        let (response, send) = sender.send_request(request, false)?;
+        Ok(Call {
+            response: Some(response),
+            send,
+            receive: None,
+            chunk: Bytes::new(),
+            partial: BytesMut::new(),
+        })
     }
 }
 
-/// A call under way.
-struct Call {
+/// A call under way; dropping it before its end cancels it.
+pub(crate) struct Call {
     response: Option<h2::client::ResponseFuture>,
+    send: h2::SendStream<Bytes>,
     receive: Option<h2::RecvStream>,
-    buffer: BytesMut,
+    /// What came last and is not cut yet.
+    chunk: Bytes,
+    /// The beginning of a message that spans chunks.
+    partial: BytesMut,
 }
 
 impl Call {
+    /// Sends one message; `last` closes the sending side.
+    pub(crate) fn send(&mut self, framed: Bytes, last: bool) -> Result<(), WireError> {
+        Ok(self.send.send_data(framed, last)?)
+    }
+
     /// The next message, or `None` after a good end.
-    async fn next(&mut self) -> Result<Option<Bytes>, WireError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, WireError> {
         if let Some(response) = self.response.take() {
             let response = response.await?;
             check_status(response.headers())?;
             self.receive = Some(response.into_body());
         }
-        let receive = self.receive.as_mut().expect("set with the response");
+        let Some(receive) = self.receive.as_mut() else {
+            return Err(WireError::Malformed("the call has failed before".into()));
+        };
         loop {
-            if let Some(message) = cut_message(&mut self.buffer) {
+            if let Some(message) = cut_message(&mut self.partial, &mut self.chunk) {
                 return Ok(Some(message));
             }
             match receive.data().await {
                 Some(chunk) => {
-                    let chunk = chunk?;
-                    receive.flow_control().release_capacity(chunk.len())?;
-                    self.buffer.extend_from_slice(&chunk);
+                    self.chunk = chunk?;
+                    receive.flow_control().release_capacity(self.chunk.len())?;
                 }
                 None => {
                     if let Some(trailers) = receive.trailers().await? {
@@ -155,13 +175,31 @@ pub(crate) fn frame<Q: Message>(request: &Q) -> Bytes {
     framed.freeze()
 }
 
-fn cut_message(buffer: &mut BytesMut) -> Option<Bytes> {
-    let head: [u8; 5] = buffer.get(..5)?.try_into().ok()?;
-    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-    if buffer.len() < 5 + length {
-        return None;
+/// The next whole message; one that lies in one chunk is not copied.
+///
+/// After `None` the chunk is used up and the next one may take its place.
+fn cut_message(partial: &mut BytesMut, chunk: &mut Bytes) -> Option<Bytes> {
+    if partial.is_empty()
+        && let Some(end) = message_end(chunk)
+    {
+        return Some(chunk.split_to(end).slice(HEAD..));
     }
-    Some(buffer.split_to(5 + length).freeze().slice(5..))
+    partial.extend_from_slice(chunk);
+    *chunk = Bytes::new();
+    let end = message_end(partial)?;
+    let message = partial.split_to(end).freeze().slice(HEAD..);
+    // What follows is a chunk again: its messages need no copy.
+    *chunk = std::mem::take(partial).freeze();
+    Some(message)
+}
+
+/// gRPC's bytes before a message: not compressed, and the length.
+const HEAD: usize = 5;
+
+fn message_end(bytes: &[u8]) -> Option<usize> {
+    let head: [u8; HEAD] = bytes.get(..HEAD)?.try_into().ok()?;
+    let end = HEAD + u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    (bytes.len() >= end).then_some(end)
 }
 
 fn check_status(headers: &http::HeaderMap) -> Result<(), WireError> {
@@ -169,5 +207,43 @@ fn check_status(headers: &http::HeaderMap) -> Result<(), WireError> {
     match text("grpc-status") {
         "" | "0" => Ok(()),
         code => Err(WireError::Status { code: code.into(), message: text("grpc-message").into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(text: &str) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend((text.len() as u32).to_be_bytes());
+        bytes.extend(text.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn cuts_messages_wherever_chunks_end() {
+        let whole = [framed("one"), framed(""), framed("three")].concat();
+        for at in 0..whole.len() {
+            let (mut partial, mut found) = (BytesMut::new(), Vec::new());
+            for part in [&whole[..at], &whole[at..]] {
+                let mut chunk = Bytes::copy_from_slice(part);
+                while let Some(message) = cut_message(&mut partial, &mut chunk) {
+                    found.push(message);
+                }
+                assert!(chunk.is_empty());
+            }
+            assert_eq!(found, ["one", "", "three"], "cut at {at}");
+            assert!(partial.is_empty());
+        }
+    }
+
+    #[test]
+    fn frames_a_message() {
+        let request =
+            mainstay_proto::etcdserverpb::PutRequest { key: "k".into(), ..Default::default() };
+        let bytes = frame(&request);
+        assert_eq!(&bytes[..HEAD], [0, 0, 0, 0, 3]);
+        assert_eq!(message_end(&bytes), Some(bytes.len()));
     }
 }
