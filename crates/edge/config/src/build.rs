@@ -7,10 +7,11 @@ use std::time::Duration;
 use mainstay_types::Version;
 
 use crate::config::{
-    AutoCompaction, Config, LogConfig, LogFormat, LogOutput, LogRotation, TlsFiles, TlsVersion,
+    AutoCompaction, BackendConfig, CompactionConfig, Config, KeepaliveConfig, LogConfig, LogFormat,
+    LogOutput, LogRotation, TlsFiles, TlsVersion,
 };
 use crate::settings::{Settings, Value};
-use crate::{Gates, Invalid, Notice, Url, number, table};
+use crate::{Gates, Invalid, Notice, Url, number, rules, table};
 
 /// Values, and whether they came from a file.
 pub(crate) struct Source {
@@ -30,16 +31,8 @@ pub(crate) fn build(
 ) -> Result<Config, Invalid> {
     let s = source;
     let name = s.text("name");
-    let data_dir = match s.text("data-dir") {
-        empty if empty.is_empty() => {
-            let dir = format!("{name}.etcd");
-            notices.push(Notice::warn(format!("'data-dir' was empty; using default {dir}")));
-            dir
-        }
-        dir => dir,
-    };
     let mut config = Config {
-        data_dir: data_dir.into(),
+        data_dir: data_dir(s, &name, notices),
         wal_dir: s.path("wal-dir"),
         snapshot_count: or_default(s.uint("snapshot-count"), 10_000),
         snapshot_catchup_entries: or_default(s.uint("snapshot-catchup-entries"), 5_000),
@@ -56,30 +49,18 @@ pub(crate) fn build(
         initial_cluster_version: s.version()?,
         max_snapshots: s.uint("max-snapshots"),
         max_wals: s.uint("max-wals"),
-        quota_backend_bytes: match s.int("quota-backend-bytes") {
-            0 => Some(QUOTA_BYTES_DEFAULT),
-            bytes => u64::try_from(bytes).ok(),
-        },
-        backend_batch_interval: s.duration_or("backend-batch-interval", 100)?,
-        backend_batch_limit: s.count_or("backend-batch-limit", 10_000)?,
+        backend: backend(s)?,
         max_txn_ops: s.uint("max-txn-ops"),
         max_request_bytes: s.uint("max-request-bytes"),
         max_concurrent_streams: u32::try_from(s.uint("max-concurrent-streams"))
             .expect("the parser bounds it"),
-        grpc_keepalive_min_time: s.duration("grpc-keepalive-min-time")?,
-        grpc_keepalive_interval: s.duration("grpc-keepalive-interval")?,
-        grpc_keepalive_timeout: s.duration("grpc-keepalive-timeout")?,
+        keepalive: keepalive(s)?,
         enable_grpc_gateway: s.on("enable-grpc-gateway"),
         gates: s.gates(),
         pre_vote: s.on("pre-vote"),
         strict_reconfig_check: s.on("strict-reconfig-check"),
         max_learners: s.count_or("max-learners", 0)?,
-        auto_compaction: auto_compaction(
-            &s.text("auto-compaction-mode"),
-            &s.text("auto-compaction-retention"),
-        )?,
-        compaction_batch_limit: s.count_or("compaction-batch-limit", 1_000)?,
-        compaction_sleep_interval: s.duration_or("compaction-sleep-interval", 10)?,
+        compaction: compaction(s)?,
         watch_progress_notify_interval: s
             .duration_or("watch-progress-notify-interval", 10 * 60 * 1000)?,
         corrupt_check_time: s.duration("corrupt-check-time")?,
@@ -96,11 +77,53 @@ pub(crate) fn build(
         log: log(s)?,
         metrics_extensive: s.text("metrics") == "extensive",
         unsafe_no_fsync: s.on("unsafe-no-fsync"),
+        new_member_obstacle: rules::new_member_obstacle(s),
         all_defaults: s.settings.is_empty(),
         name,
     };
     place(&mut config, s, default_host, notices);
     Ok(config)
+}
+
+/// The directory that was named, else `NAME.etcd`.
+fn data_dir(source: &Source, name: &str, notices: &mut Vec<Notice>) -> PathBuf {
+    match source.text("data-dir") {
+        empty if empty.is_empty() => {
+            let dir = format!("{name}.etcd");
+            notices.push(Notice::warn(format!("'data-dir' was empty; using default {dir}")));
+            dir.into()
+        }
+        dir => dir.into(),
+    }
+}
+
+fn backend(source: &Source) -> Result<BackendConfig, Invalid> {
+    Ok(BackendConfig {
+        quota_bytes: match source.int("quota-backend-bytes") {
+            0 => Some(QUOTA_BYTES_DEFAULT),
+            bytes => u64::try_from(bytes).ok(),
+        },
+        batch_interval: source.duration_or("backend-batch-interval", 100)?,
+        batch_limit: source.count_or("backend-batch-limit", 10_000)?,
+    })
+}
+
+fn keepalive(source: &Source) -> Result<KeepaliveConfig, Invalid> {
+    Ok(KeepaliveConfig {
+        min_time: source.duration("grpc-keepalive-min-time")?,
+        interval: source.duration("grpc-keepalive-interval")?,
+        timeout: source.duration("grpc-keepalive-timeout")?,
+    })
+}
+
+fn compaction(source: &Source) -> Result<CompactionConfig, Invalid> {
+    let (mode, retention) =
+        (source.text("auto-compaction-mode"), source.text("auto-compaction-retention"));
+    Ok(CompactionConfig {
+        auto: auto_compaction(&mode, &retention)?,
+        batch_limit: source.count_or("compaction-batch-limit", 1_000)?,
+        sleep_interval: source.duration_or("compaction-sleep-interval", 10)?,
+    })
 }
 
 /// The replacements among URLs that etcd makes: a machine's address for a default advertise URL
@@ -244,7 +267,9 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, Invali
     let bare = retention.parse::<i64>().ok().filter(|n| *n >= 0);
     let given = |nanos: Option<i64>| {
         nanos.ok_or_else(|| {
-            Invalid(format!("error parsing CompactionRetention: invalid duration {retention:?}"))
+            Invalid(format!(
+                "error parsing CompactionRetention: time: invalid duration {retention:?}"
+            ))
         })
     };
     let number = match (bare, mode) {
@@ -324,10 +349,16 @@ fn log(source: &Source) -> Result<LogConfig, Invalid> {
         .collect();
     let rotation = match source.on("enable-log-rotation") {
         false => None,
-        true if matches!(outputs.as_slice(), [LogOutput::File(_)]) => {
+        true if outputs.iter().filter(|out| matches!(out, LogOutput::File(_))).count() == 1 => {
             Some(rotation(&source.text("log-rotation-config-json"))?)
         }
-        true => return wrong("log rotation requires exactly one file in --log-outputs".to_owned()),
+        true => {
+            return wrong(
+                "--log-outputs requires a single file path when --log-rotate-config-json is \
+                 defined"
+                    .to_owned(),
+            );
+        }
     };
     Ok(LogConfig { level, format, outputs, rotation })
 }

@@ -1,5 +1,6 @@
 //! What a member runs with.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,24 +47,16 @@ pub struct Config {
     pub max_snapshots: u64,
     /// Log files kept, 0 all.
     pub max_wals: u64,
-    /// Bytes the database may reach; `None` sets no limit.
-    pub quota_backend_bytes: Option<u64>,
-    /// Longest time between commits of the database.
-    pub backend_batch_interval: Duration,
-    /// Most operations between commits of the database.
-    pub backend_batch_limit: u64,
+    /// The database.
+    pub backend: BackendConfig,
     /// Most operations in one list of a transaction.
     pub max_txn_ops: u64,
     /// Largest proposed request.
     pub max_request_bytes: u64,
     /// HTTP/2 streams per client connection.
     pub max_concurrent_streams: u32,
-    /// Pings that come faster are answered by closing.
-    pub grpc_keepalive_min_time: Duration,
-    /// Time between the server's pings; zero sends none.
-    pub grpc_keepalive_interval: Duration,
-    /// Wait for the answer to a ping; zero waits for ever.
-    pub grpc_keepalive_timeout: Duration,
+    /// Pings on client connections.
+    pub keepalive: KeepaliveConfig,
     /// Whether the JSON gateway is served.
     pub enable_grpc_gateway: bool,
     /// Feature gates.
@@ -74,12 +67,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// Most learners.
     pub max_learners: u64,
-    /// What history is compacted without being asked.
-    pub auto_compaction: AutoCompaction,
-    /// Revisions deleted in one step of a compaction, at least 1.
-    pub compaction_batch_limit: u64,
-    /// Rest between two steps of a compaction.
-    pub compaction_sleep_interval: Duration,
+    /// How history goes.
+    pub compaction: CompactionConfig,
     /// Time between progress notices.
     pub watch_progress_notify_interval: Duration,
     /// Time between comparisons with other members; zero makes none.
@@ -110,8 +99,44 @@ pub struct Config {
     pub metrics_extensive: bool,
     /// Whether nothing waits for the disk.
     pub unsafe_no_fsync: bool,
+    /// Why a new member cannot be made of this, though etcd could: a flag that only counts then
+    /// asks for what this release does not have. `None` when it can.
+    pub new_member_obstacle: Option<String>,
     /// Whether nothing at all was configured; see [`crate::greeting`].
     pub all_defaults: bool,
+}
+
+/// The database's size and rhythm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendConfig {
+    /// Bytes the database may reach; `None` sets no limit.
+    pub quota_bytes: Option<u64>,
+    /// Longest time between commits.
+    pub batch_interval: Duration,
+    /// Most operations between commits.
+    pub batch_limit: u64,
+}
+
+/// Pings on client connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepaliveConfig {
+    /// A client that pings faster is cut off.
+    pub min_time: Duration,
+    /// Time between the server's pings; zero sends none.
+    pub interval: Duration,
+    /// Wait for the answer to a ping; zero waits for ever.
+    pub timeout: Duration,
+}
+
+/// How history goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// What is compacted without being asked.
+    pub auto: AutoCompaction,
+    /// Revisions deleted in one step, at least 1.
+    pub batch_limit: u64,
+    /// Rest between two steps.
+    pub sleep_interval: Duration,
 }
 
 /// Files of one side's TLS.
@@ -206,8 +231,12 @@ impl Config {
     /// # Errors
     ///
     /// In etcd's words, when the list cannot be read, names this member not at all or with other
-    /// URLs than `--initial-advertise-peer-urls`, or has a URL twice.
-    pub fn initial_members(&self) -> Result<Vec<(String, Vec<Url>)>, Invalid> {
+    /// URLs than `--initial-advertise-peer-urls`, or has a URL twice. URLs with names are the
+    /// same as those with the addresses that `resolve` gives for them.
+    pub fn initial_members(
+        &self,
+        resolve: &dyn Fn(&Url) -> Result<IpAddr, String>,
+    ) -> Result<Vec<(String, Vec<Url>)>, Invalid> {
         let mut members: Vec<(String, Vec<Url>)> = Vec::new();
         for part in self.initial_cluster.split(',').filter(|part| !part.is_empty()) {
             let (name, url) = part.split_once('=').unwrap_or((part, ""));
@@ -227,25 +256,28 @@ impl Config {
             )));
         }
         members.iter_mut().for_each(|(_, urls)| urls.sort());
-        self.check_own(&members)?;
+        self.check_own(&members, resolve)?;
         Ok(members)
     }
 
-    fn check_own(&self, members: &[(String, Vec<Url>)]) -> Result<(), Invalid> {
+    fn check_own(
+        &self,
+        members: &[(String, Vec<Url>)],
+        resolve: &dyn Fn(&Url) -> Result<IpAddr, String>,
+    ) -> Result<(), Invalid> {
         let Some((_, own)) = members.iter().find(|(name, _)| *name == self.name) else {
             return Err(Invalid(format!(
                 "couldn't find local name {:?} in the initial cluster configuration",
                 self.name
             )));
         };
-        if *own == self.initial_advertise_peer_urls {
-            return Ok(());
-        }
+        let advertised = &self.initial_advertise_peer_urls;
+        let Err(why) = same_places(own, advertised, resolve) else { return Ok(()) };
         let pairs = |urls: &mut dyn Iterator<Item = &Url>| {
             urls.map(|url| format!("{}={url}", self.name)).collect::<Vec<_>>().join(",")
         };
+        let list = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
         let lacks = |list: &[Url], url: &&Url| !list.contains(url);
-        let advertised = &self.initial_advertise_peer_urls;
         let extra = pairs(&mut own.iter().filter(|url| lacks(advertised, url)));
         let missing = pairs(&mut advertised.iter().filter(|url| lacks(own, url)));
         Err(Invalid(if extra.is_empty() {
@@ -256,9 +288,55 @@ impl Config {
             )
         } else {
             format!(
-                "--initial-cluster has {extra} but missing from --initial-advertise-peer-urls={}",
-                pairs(&mut advertised.iter())
+                "--initial-cluster has {extra} but missing from \
+                 --initial-advertise-peer-urls={} ({why})",
+                list(advertised)
             )
         }))
+    }
+}
+
+/// Whether two lists name the same places (etcd's `URLStringsEqual`): as they stand, else after
+/// names were resolved. `localhost` and sockets are never resolved.
+fn same_places(
+    a: &[Url],
+    b: &[Url],
+    resolve: &dyn Fn(&Url) -> Result<IpAddr, String>,
+) -> Result<(), String> {
+    let quoted = |urls: &[Url]| {
+        let texts: Vec<String> = urls.iter().map(|url| format!("{:?}", url.as_str())).collect();
+        format!("[{}]", texts.join(" "))
+    };
+    if a.len() != b.len() {
+        return Err(format!("len({}) != len({})", quoted(b), quoted(a)));
+    }
+    // Two spellings of an address are one.
+    let plain = |url: &Url| match url.host().parse::<IpAddr>() {
+        Ok(address) => url.with_host(&address.to_string()),
+        Err(_) => url.clone(),
+    };
+    if a.iter().map(plain).eq(b.iter().map(plain)) {
+        return Ok(());
+    }
+    let resolved = |urls: &[Url]| -> Result<Vec<Url>, String> {
+        let one = |url: &Url| {
+            if url.socket_path().is_some() || url.host() == "localhost" {
+                return Ok(url.clone());
+            }
+            let address = match url.host().parse() {
+                Ok(address) => address,
+                Err(_) => resolve(url)
+                    .map_err(|e| format!("failed to resolve {:?} ({e})", url.as_str()))?,
+            };
+            Ok(url.with_host(&address.to_string()))
+        };
+        let mut urls = urls.iter().map(one).collect::<Result<Vec<Url>, String>>()?;
+        urls.sort();
+        Ok(urls)
+    };
+    let (a, b) = (resolved(a)?, resolved(b)?);
+    match a.iter().zip(&b).find(|(a, b)| a != b) {
+        None => Ok(()),
+        Some((a, b)) => Err(format!("resolved urls: {:?} != {:?}", b.as_str(), a.as_str())),
     }
 }

@@ -3,10 +3,11 @@
 //! As in etcd, keys match without regard to case and unknown ones are passed over.
 
 use serde_json::Value as Json;
+use serde_saphyr::DuplicateKeyPolicy;
 
 use crate::old::{REMOVED, RENAMED};
 use crate::settings::{Settings, Value, kind_of_old, word_set};
-use crate::table::{self, Kind};
+use crate::table::{self, Flag, Kind};
 use crate::url::Url;
 use crate::{Gates, Invalid, Notice};
 
@@ -15,8 +16,14 @@ use crate::{Gates, Invalid, Notice};
 /// # Errors
 ///
 /// When it is not YAML, not a map, or a key has a value of the wrong kind.
-pub(crate) fn read(text: &str, notices: &mut Vec<Notice>) -> Result<Settings, Invalid> {
-    let tree: Json = serde_saphyr::from_str(text)
+pub(crate) fn read(document: &str, notices: &mut Vec<Notice>) -> Result<Settings, Invalid> {
+    // As in etcd a key counts where it stands last. A piece of the file in an error would put
+    // its secrets into the log.
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+    };
+    let tree: Json = serde_saphyr::from_str_with_options(document, options)
         .map_err(|e| Invalid(format!("error parsing the configuration file: {e}")))?;
     let root = match tree {
         Json::Null => Json::Object(serde_json::Map::new()),
@@ -27,8 +34,17 @@ pub(crate) fn read(text: &str, notices: &mut Vec<Notice>) -> Result<Settings, In
     for flag in table::all() {
         let Some(path) = flag.yaml else { continue };
         let Some(json) = look_up(&root, path)? else { continue };
-        let value = value_of(flag.kind, json)
-            .map_err(|why| Invalid(format!("configuration file: {path}: {why}")))?;
+        if keeps_default(flag, json) {
+            continue;
+        }
+        let value = match flag.name {
+            // Lists that etcd reads from one text.
+            "cors" | "host-whitelist" => {
+                text(json).map(|words| Value::Words(word_set(crate::settings::words(&words))))
+            }
+            _ => value_of(flag.kind, json),
+        }
+        .map_err(|why| Invalid(format!("configuration file: {path}: {why}")))?;
         settings.set(flag, value);
     }
     for row in RENAMED {
@@ -50,6 +66,12 @@ pub(crate) fn read(text: &str, notices: &mut Vec<Notice>) -> Result<Settings, In
         }
     }
     Ok(settings)
+}
+
+/// Whether an empty value leaves the default: URLs and the lists that etcd reads from one text.
+fn keeps_default(flag: &Flag, json: &Json) -> bool {
+    let from_text = flag.kind == Kind::Urls || matches!(flag.name, "cors" | "host-whitelist");
+    from_text && json.as_str() == Some("")
 }
 
 /// What stands at the dotted `path`; nothing there, or null, is `None`.
@@ -75,13 +97,13 @@ fn look_up<'a>(root: &'a Json, path: &str) -> Result<Option<&'a Json>, Invalid> 
 fn value_of(kind: Kind, json: &Json) -> Result<Value, String> {
     Ok(match kind {
         Kind::Bool => Value::Bool(boolean(json).ok_or("expected true or false")?),
-        Kind::Text => Value::Text(text(json).ok_or("expected a text")?),
-        Kind::Words => Value::Words(list(json).ok_or("expected a list of texts")?),
-        Kind::WordSet => Value::Words(word_set(list(json).ok_or("expected a list of texts")?)),
-        Kind::Urls => {
-            let urls = text(json).ok_or("expected URLs in one text, with commas between them")?;
-            Value::Urls(Url::parse_list(&urls).map_err(|e| e.to_string())?)
-        }
+        Kind::Text => Value::Text(text(json)?),
+        Kind::Words => Value::Words(list(json)?),
+        Kind::WordSet => Value::Words(word_set(list(json)?)),
+        Kind::Urls => match json.as_str() {
+            Some(urls) => Value::Urls(Url::parse_list(urls).map_err(|e| e.to_string())?),
+            None => return Err("expected URLs in one text, with commas between them".to_owned()),
+        },
         Kind::Uint => Value::Uint(json.as_u64().ok_or("expected a whole number, 0 or more")?),
         Kind::Uint32 => Value::Uint(
             json.as_u64()
@@ -93,7 +115,7 @@ fn value_of(kind: Kind, json: &Json) -> Result<Value, String> {
             json.as_i64().ok_or("expected a duration as a whole number of nanoseconds")?,
         ),
         Kind::Choice(choices) => {
-            let word = text(json).ok_or("expected a text")?;
+            let word = text(json)?;
             match (word.as_str(), choices) {
                 // etcd reads an empty state as new.
                 ("", [first, ..]) => Value::Text((*first).to_owned()),
@@ -103,9 +125,7 @@ fn value_of(kind: Kind, json: &Json) -> Result<Value, String> {
                 _ => Value::parse(kind, &word)?,
             }
         }
-        Kind::Gates => {
-            Value::Gates(Gates::parse(&text(json).ok_or("expected Name=bool pairs in one text")?)?)
-        }
+        Kind::Gates => Value::Gates(Gates::parse(&text(json)?)?),
     })
 }
 
@@ -122,20 +142,20 @@ fn boolean(json: &Json) -> Option<bool> {
     }
 }
 
-/// Unquoted numbers and booleans are texts where a text is asked for (`auto-compaction-retention: 1`).
-fn text(json: &Json) -> Option<String> {
+/// Only a text is a text, as in etcd: of an unquoted number the digits may be lost already
+/// (`name: 010`), and a name or a token decides identity.
+fn text(json: &Json) -> Result<String, String> {
     match json {
-        Json::String(text) => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
-        Json::Bool(on) => Some(on.to_string()),
-        _ => None,
+        Json::String(text) => Ok(text.clone()),
+        Json::Number(_) | Json::Bool(_) => Err("expected a text; put it between quotes".to_owned()),
+        _ => Err("expected a text".to_owned()),
     }
 }
 
-/// A list of texts, or one text with commas.
-fn list(json: &Json) -> Option<Vec<String>> {
+/// A list of texts. Like etcd, no single text with commas.
+fn list(json: &Json) -> Result<Vec<String>, String> {
     match json {
         Json::Array(items) => items.iter().map(text).collect(),
-        other => text(other).map(|words| crate::settings::words(&words)),
+        _ => Err("expected a list of texts".to_owned()),
     }
 }

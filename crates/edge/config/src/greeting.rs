@@ -2,8 +2,9 @@
 
 use crate::Config;
 
-/// A few plain lines: what is running, where its data is, how to talk to it.
-pub fn greeting(config: &Config) -> String {
+/// A few plain lines, for once it serves: what is running, where its data is and whether this
+/// start made it (`is_new`), how to talk to it.
+pub fn greeting(config: &Config, is_new: bool) -> String {
     let client = config.advertise_client_urls.first().map_or("", |url| url.as_str());
     let endpoints = if client == "http://localhost:2379" {
         String::new()
@@ -11,9 +12,9 @@ pub fn greeting(config: &Config) -> String {
         format!(" --endpoints={client}")
     };
     format!(
-        "etcd {spoken} (Mainstay {ours}) is starting, a cluster of one member.\n\
+        "etcd {spoken} (Mainstay {ours}) is running, a cluster of one member.\n\
          \n\
-         \x20 data       {data}\n\
+         \x20 data       {data} ({made})\n\
          \x20 clients    {client}\n\
          \n\
          Try it from another terminal:\n\
@@ -26,5 +27,6 @@ pub fn greeting(config: &Config) -> String {
         spoken = mainstay_types::SPOKEN_VERSION,
         ours = env!("CARGO_PKG_VERSION"),
         data = config.data_dir.display(),
+        made = if is_new { "just made" } else { "as it was left" },
     )
 }

@@ -25,7 +25,8 @@ use std::io;
 use std::net::IpAddr;
 
 pub use config::{
-    AutoCompaction, Config, LogConfig, LogFormat, LogOutput, LogRotation, TlsFiles, TlsVersion,
+    AutoCompaction, BackendConfig, CompactionConfig, Config, KeepaliveConfig, LogConfig, LogFormat,
+    LogOutput, LogRotation, TlsFiles, TlsVersion,
 };
 pub use gates::{Gate, Gates};
 pub use greeting::greeting;

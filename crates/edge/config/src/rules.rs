@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::build::{NAME_DEFAULT, Source};
 use crate::config::{Config, TlsFiles, TlsVersion};
 use crate::settings::{Value, default_of};
-use crate::table::{self, Status};
+use crate::table::{self, Flag, Status};
 use crate::{Gate, Invalid, Notice, Url, number};
 
 /// Checks everything that no single value can tell.
@@ -31,7 +31,7 @@ pub(crate) fn check(
     times(config)?;
     features(config, source, notices)?;
     tls(config, source, notices)?;
-    refusals(config, source, notices)?;
+    refusals(source, notices)?;
     sizes(config, notices);
     if config.name == NAME_DEFAULT {
         notices.push(Notice::warn(
@@ -243,7 +243,7 @@ fn plain_beside_tls(side: &str, urls: &[Url], files: &TlsFiles, notices: &mut Ve
 
 /// What etcd can and this release cannot. Flags that restrict access or decide identity,
 /// membership or placement stop the start; others are warned about.
-fn refusals(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
+fn refusals(source: &Source, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
     for flag in table::all() {
         let value = source.settings.value(flag);
         if value == default_of(flag) || !source.settings.is_set(flag.name) {
@@ -253,10 +253,7 @@ fn refusals(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Resu
         let allows_all =
             matches!(flag.name, "cors" | "host-whitelist") && value == Value::Words(Vec::new());
         match flag.status {
-            Status::Refused if !allows_all => {
-                let shown = if flag.name.contains("password") { "..." } else { &value.to_string() };
-                return wrong(format!("--{}={shown} is not supported in this release", flag.name));
-            }
+            Status::Refused if !allows_all => return wrong(unsupported(flag, &value)),
             Status::Tunes if flag.name != "v2-deprecation" => notices.push(Notice::warn(format!(
                 "--{}={value} has no effect in this release",
                 flag.name
@@ -264,25 +261,38 @@ fn refusals(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Resu
             _ => {}
         }
     }
-    let members: BTreeSet<&str> = config
-        .initial_cluster
-        .split(',')
-        .filter(|part| !part.is_empty())
-        .map(|part| part.split_once('=').map_or(part, |(name, _)| name))
-        .collect();
-    if members.len() > 1 {
-        return wrong(format!(
-            "--initial-cluster={} has {} members; this release runs clusters of one",
-            config.initial_cluster,
-            members.len()
-        ));
-    }
     Ok(())
+}
+
+/// The first flag that asks a new member for what this release does not have; see
+/// [`Status::RefusedNew`].
+pub(crate) fn new_member_obstacle(source: &Source) -> Option<String> {
+    for flag in table::all().filter(|flag| flag.status == Status::RefusedNew) {
+        let value = source.settings.value(flag);
+        if value != default_of(flag) {
+            return Some(unsupported(flag, &value));
+        }
+    }
+    let list = source.text("initial-cluster");
+    let names = list.split(',').filter(|part| !part.is_empty());
+    let names: BTreeSet<&str> =
+        names.map(|part| part.split_once('=').map_or(part, |(name, _)| name)).collect();
+    (names.len() > 1).then(|| {
+        format!(
+            "--initial-cluster={list} has {} members; this release runs clusters of one",
+            names.len()
+        )
+    })
+}
+
+fn unsupported(flag: &Flag, value: &Value) -> String {
+    let shown = if flag.name.contains("password") { "..." } else { &value.to_string() };
+    format!("--{}={shown} is not supported in this release", flag.name)
 }
 
 /// Sizes that work but that etcd warns about.
 fn sizes(config: &Config, notices: &mut Vec<Notice>) {
-    if config.quota_backend_bytes.is_some_and(|bytes| bytes > QUOTA_BYTES_SUGGESTED_MAX) {
+    if config.backend.quota_bytes.is_some_and(|bytes| bytes > QUOTA_BYTES_SUGGESTED_MAX) {
         notices.push(Notice::warn("quota exceeds the suggested maximum of 8 GiB"));
     }
     if config.max_request_bytes > REQUEST_BYTES_SUGGESTED_MAX {

@@ -108,8 +108,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// When both names were given and disagree, in the words of etcd 3.6. Both saying the same is
-    /// fine, so that one manifest can serve 3.5 and 3.7.
+    /// When both names were given, in the words of etcd 3.6.
     pub(crate) fn rename(&mut self, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
         let old = std::mem::take(&mut self.old);
         for (row, value) in old {
@@ -121,9 +120,7 @@ impl Settings {
             match row.new {
                 New::Flag(name) => {
                     let flag = table::find(name).expect("a test looks up every new name");
-                    if let Some(present) = self.values.get(name)
-                        && *present != value
-                    {
+                    if let Some(present) = self.values.get(name) {
                         return Err(both(row.old, &value, &format!("{name}={present}")));
                     }
                     self.set(flag, value);
@@ -132,9 +129,7 @@ impl Settings {
                     let Value::Bool(on) = value else { continue };
                     let flag = table::find("feature-gates").expect("it has its row");
                     let Value::Gates(mut gates) = self.value(flag) else { continue };
-                    if let Some(present) = gates.named(gate)
-                        && present != on
-                    {
+                    if let Some(present) = gates.named(gate) {
                         let new = format!("feature-gates={}={present}", gate.name());
                         return Err(both(row.old, &value, &new));
                     }

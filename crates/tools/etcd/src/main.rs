@@ -1,5 +1,6 @@
 //! `etcd`: reads the configuration, starts the log, and runs one member.
 
+mod checks;
 mod report;
 mod run;
 
@@ -52,11 +53,13 @@ fn start(mut config: Config, args: &[String], notices: &[mainstay_config::Notice
     if let Err(e) = mainstay_log::init(&report::log_settings(&config.log)) {
         return say(1, "", &format!("etcd: opening the log: {e}\n"));
     }
-    if greets {
-        say(0, "", &greeting(&config));
-    }
     report::started(&config, args, notices);
-    match run::run(config) {
+    let greet = |config: &Config, is_new: bool| {
+        if greets {
+            say(0, "", &greeting(config, is_new));
+        }
+    };
+    match run::run(&config, greet) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tracing::error!(error = %e, "failed to start etcd");

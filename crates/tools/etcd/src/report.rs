@@ -6,6 +6,7 @@ use mainstay_config::{
     AutoCompaction, Config, LogConfig, LogFormat, LogOutput, Notice, Url, number,
 };
 use mainstay_log::{Format, Output, Rotation, Settings, json_strings, level_named};
+use mainstay_types::SPOKEN_VERSION;
 use tracing::{info, warn};
 
 /// The log's settings as `mainstay-log` takes them.
@@ -65,28 +66,39 @@ pub(crate) fn notices(notices: &[Notice]) {
 pub(crate) fn started(config: &Config, args: &[String], noticed: &[Notice]) {
     notices(noticed);
     let program = std::env::args_os().next().unwrap_or_default().to_string_lossy().into_owned();
-    // A password among the arguments is for nobody who reads the log.
-    let shown = args.iter().map(|arg| match arg.split_once('=') {
-        Some((name, _)) if name.ends_with("discovery-password") => format!("{name}=..."),
-        _ => arg.clone(),
-    });
-    let shown = json_strings(std::iter::once(program).chain(shown));
+    let shown = json_strings(std::iter::once(program).chain(without_passwords(args)));
     info!("args.json" = %shown, "Running: ");
     dump(config);
 }
 
+/// The arguments without a password, which is for nobody who reads the log; it may stand behind
+/// its flag or in an argument of its own.
+fn without_passwords(args: &[String]) -> Vec<String> {
+    let is_password = |name: &str| name.trim_start_matches('-') == "discovery-password";
+    let mut value_follows = false;
+    let shown = args.iter().map(|arg| {
+        let hidden = std::mem::replace(&mut value_follows, is_password(arg));
+        match arg.split_once('=') {
+            _ if hidden => "...".to_owned(),
+            Some((name, _)) if is_password(name) => format!("{name}=..."),
+            _ => arg.clone(),
+        }
+    });
+    shown.collect()
+}
+
 /// The line that says the whole configuration.
 fn dump(config: &Config) {
-    let (retention, mode) = match config.auto_compaction {
+    let (retention, mode) = match config.compaction.auto {
         AutoCompaction::Off => ("0s".to_owned(), "periodic"),
         AutoCompaction::Periodic(age) => (number::show(age), "periodic"),
         AutoCompaction::Revision(n) => (n.to_string(), "revision"),
     };
     // etcd prints -1 for no quota.
     let quota =
-        config.quota_backend_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1);
+        config.backend.quota_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1);
     info!(
-        "etcd-version" = "3.7.1",
+        "etcd-version" = %SPOKEN_VERSION,
         "mainstay-version" = env!("CARGO_PKG_VERSION"),
         name = %config.name,
         "data-dir" = %config.data_dir.display(),
@@ -125,16 +137,16 @@ fn tuning(config: &Config) {
     let show = |duration: Duration| number::show(duration);
     info!(
         "max-txn-ops" = config.max_txn_ops,
-        "backend-batch-interval" = %show(config.backend_batch_interval),
-        "backend-batch-limit" = config.backend_batch_limit,
-        "compaction-batch-limit" = config.compaction_batch_limit,
-        "compaction-sleep-interval" = %show(config.compaction_sleep_interval),
+        "backend-batch-interval" = %show(config.backend.batch_interval),
+        "backend-batch-limit" = config.backend.batch_limit,
+        "compaction-batch-limit" = config.compaction.batch_limit,
+        "compaction-sleep-interval" = %show(config.compaction.sleep_interval),
         "watch-progress-notify-interval" = %show(config.watch_progress_notify_interval),
         "warning-apply-duration" = %show(config.warning_apply_duration),
         "warning-unary-request-duration" = %show(config.warning_unary_request_duration),
-        "grpc-keepalive-min-time" = %show(config.grpc_keepalive_min_time),
-        "grpc-keepalive-interval" = %show(config.grpc_keepalive_interval),
-        "grpc-keepalive-timeout" = %show(config.grpc_keepalive_timeout),
+        "grpc-keepalive-min-time" = %show(config.keepalive.min_time),
+        "grpc-keepalive-interval" = %show(config.keepalive.interval),
+        "grpc-keepalive-timeout" = %show(config.keepalive.timeout),
         "client-cert-auth" = config.client_tls.requires_caller_cert(),
         "peer-client-cert-auth" = config.peer_tls.requires_caller_cert(),
         "unsafe-no-fsync" = config.unsafe_no_fsync,

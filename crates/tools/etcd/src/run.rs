@@ -7,9 +7,12 @@ use std::time::Duration;
 use mainstay_config::{AutoCompaction, Config, TlsFiles, TlsVersion, Url};
 use mainstay_driver::{Driver, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
+use mainstay_log::json_strings;
 use mainstay_server::{Bridge, Keepalive, Server, ServerConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::checks;
 
 /// How long requests under way may take to end after a signal (the whole end is
 /// expected within 1.5 s).
@@ -22,20 +25,28 @@ enum End {
     Failed(String),
 }
 
-/// Runs until a signal stops the member; then the process ends by that signal.
+/// Runs until a signal stops the member; then the process ends by that signal. `greet` is called
+/// once the member serves, with whether this start made it.
 ///
 /// # Errors
 ///
 /// When the member cannot be booted, its listeners cannot be opened, or it had to
 /// stop by itself.
-pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(
+    config: &Config,
+    greet: impl FnOnce(&Config, bool),
+) -> Result<(), Box<dyn Error>> {
+    let options = options(config);
+    checks::descriptors()?;
+    checks::data_dir(&config.data_dir)?;
+    checks::founding(config, &options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let clock = Arc::new(OsClock::new());
-    let mut driver = Driver::start(options(&config), Arc::new(OsDisk), clock, &mut OsDice::new())?;
-    let server = match Server::bind(server_config(&config), Bridge::new(driver.handle())) {
+    let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new())?;
+    let server = match Server::bind(server_config(config), Bridge::new(driver.handle())) {
         Ok(server) => server,
         Err(error) => {
             driver.stop();
@@ -56,13 +67,19 @@ pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
             end = &mut end => return Ok((None, end)),
             () = driver.ready() => {}
         }
-        let urls = server.client_urls().join(",");
+        let bound = Bound::of(&server);
         let serving = server.serve()?;
-        announce(&config, &driver, &urls);
+        announce(config, &driver, &bound);
+        greet(config, driver.is_new());
         Ok::<_, std::io::Error>((Some(serving), end.await))
     })?;
     if let End::Signal(number) = &end {
-        tracing::info!(signal = number, "received signal; shutting down");
+        tracing::info!(signal = signal_name(*number), "received signal; shutting down");
+        tracing::info!(
+            name = %config.name,
+            "data-dir" = %config.data_dir.display(),
+            "closing etcd server"
+        );
     }
     if let Some(serving) = serving {
         serving.shutdown(LAST_REQUESTS);
@@ -71,14 +88,35 @@ pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
     match end {
         End::Failed(reason) => Err(reason.into()),
         End::Signal(number) => {
-            tracing::info!("closed etcd server");
+            tracing::info!(
+                name = %config.name,
+                "data-dir" = %config.data_dir.display(),
+                "closed etcd server"
+            );
             end_by(number)
         }
     }
 }
 
+/// URLs as they were bound, with the ports that the system chose for port 0.
+struct Bound {
+    clients: Vec<String>,
+    peers: Vec<String>,
+    metrics: Vec<String>,
+}
+
+impl Bound {
+    fn of(server: &Server<Bridge>) -> Bound {
+        Bound {
+            clients: server.client_urls(),
+            peers: server.peer_urls(),
+            metrics: server.metrics_urls(),
+        }
+    }
+}
+
 /// Lines that tools wait for, and systemd's readiness.
-fn announce(config: &Config, driver: &Driver, urls: &str) {
+fn announce(config: &Config, driver: &Driver, bound: &Bound) {
     let identity = driver.handle().identity();
     tracing::info!(
         "local-member-id" = %identity.member,
@@ -86,11 +124,35 @@ fn announce(config: &Config, driver: &Driver, urls: &str) {
         "new-member" = driver.is_new(),
         "published local member to cluster through raft"
     );
+    tracing::info!(
+        "local-member-id" = %identity.member,
+        "initial-advertise-peer-urls.json" = %json_strings(texts(&config.initial_advertise_peer_urls)),
+        "listen-peer-urls.json" = %json_strings(&bound.peers),
+        "advertise-client-urls.json" = %json_strings(texts(&config.advertise_client_urls)),
+        "listen-client-urls.json" = %json_strings(&bound.clients),
+        "listen-metrics-urls.json" = %json_strings(&bound.metrics),
+        "now serving peer/client/metrics"
+    );
     tracing::info!("ready to serve client requests");
-    tracing::info!(address = %urls, name = %config.name, "serving client traffic");
+    for url in &bound.clients {
+        // Tools look for the common part of etcd's two lines.
+        let (scheme, address) = url.split_once("://").unwrap_or(("http", url));
+        let secure = matches!(scheme, "https" | "unixs");
+        tracing::info!(
+            traffic = "grpc+http",
+            address,
+            "serving client traffic {}",
+            if secure { "securely" } else { "insecurely; this is strongly discouraged!" }
+        );
+    }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "failed to notify systemd for readiness");
     }
+}
+
+/// Go's name of a signal that ends us.
+fn signal_name(number: i32) -> &'static str {
+    if number == SIGINT { "interrupt" } else { "terminated" }
 }
 
 /// As etcd: the process dies of the signal; as the first process of a container,
@@ -127,15 +189,16 @@ fn options(config: &Config) -> Options {
         max_snapshots: count(config.max_snapshots),
         max_wals: count(config.max_wals),
         quota_bytes: config
-            .quota_backend_bytes
+            .backend
+            .quota_bytes
             .map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-        backend_batch_interval: config.backend_batch_interval,
-        backend_batch_ops: count(config.backend_batch_limit),
+        backend_batch_interval: config.backend.batch_interval,
+        backend_batch_ops: count(config.backend.batch_limit),
         max_txn_ops: count(config.max_txn_ops),
         max_request_bytes: config.max_request_bytes,
-        compaction_batch: count(config.compaction_batch_limit),
-        compaction_pause: config.compaction_sleep_interval,
-        auto_compaction: match config.auto_compaction {
+        compaction_batch: count(config.compaction.batch_limit),
+        compaction_pause: config.compaction.sleep_interval,
+        auto_compaction: match config.compaction.auto {
             AutoCompaction::Off => None,
             AutoCompaction::Periodic(age) => Some(mainstay_driver::AutoCompaction::Periodic(age)),
             AutoCompaction::Revision(keep) => Some(mainstay_driver::AutoCompaction::Revision(keep)),
@@ -147,7 +210,7 @@ fn options(config: &Config) -> Options {
 }
 
 fn server_config(config: &Config) -> ServerConfig {
-    let interval = Some(config.grpc_keepalive_interval).filter(|time| !time.is_zero());
+    let interval = Some(config.keepalive.interval).filter(|time| !time.is_zero());
     ServerConfig {
         client_urls: texts(&config.listen_client_urls),
         metrics_urls: texts(&config.listen_metrics_urls),
@@ -155,7 +218,7 @@ fn server_config(config: &Config) -> ServerConfig {
         client_tls: tls(config, &config.client_tls, ""),
         peer_tls: tls(config, &config.peer_tls, "peer-"),
         max_concurrent_streams: config.max_concurrent_streams,
-        keepalive: Keepalive { interval, timeout: config.grpc_keepalive_timeout },
+        keepalive: Keepalive { interval, timeout: config.keepalive.timeout },
         slow_request: config.warning_unary_request_duration,
         ..ServerConfig::default()
     }

@@ -1,7 +1,7 @@
 //! The rows. Defaults and names are etcd 3.7.1's; the sentences are ours.
 
 use super::Kind::{Bool, Choice, Duration, Gates, Int, Text, Uint, Uint32, Urls, WordSet, Words};
-use super::Status::{Ignored, Refused, Tunes, Works};
+use super::Status::{Ignored, Refused, RefusedNew, Tunes, Works};
 use super::{Flag, Kind, Section, Status};
 
 pub(super) const SECTIONS: &[Section] = &[
@@ -274,7 +274,7 @@ const CLUSTERING: &[Flag] = &[
         "Members at bootstrap, name=url, separated by commas. One member in this release.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "initial-cluster-state",
         Choice(&["new", "existing"]),
         "new",
@@ -298,7 +298,7 @@ const CLUSTERING: &[Flag] = &[
         "Client URLs of this member that clients are told.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-token",
         Text,
         "",
@@ -306,7 +306,7 @@ const CLUSTERING: &[Flag] = &[
         "Token of the cluster at the discovery service.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-endpoints",
         WordSet,
         "",
@@ -314,7 +314,7 @@ const CLUSTERING: &[Flag] = &[
         "Endpoints of the discovery service.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-dial-timeout",
         Duration,
         "2s",
@@ -322,7 +322,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: time to connect.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-request-timeout",
         Duration,
         "5s",
@@ -330,7 +330,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: time for a request.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-keepalive-time",
         Duration,
         "2s",
@@ -338,7 +338,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: time between pings.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-keepalive-timeout",
         Duration,
         "6s",
@@ -346,7 +346,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: wait for the answer to a ping.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-insecure-transport",
         Bool,
         "true",
@@ -354,7 +354,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: speak without TLS.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-insecure-skip-tls-verify",
         Bool,
         "false",
@@ -362,7 +362,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: do not check the server certificate.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-cert",
         Text,
         "",
@@ -370,7 +370,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: client certificate file.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-key",
         Text,
         "",
@@ -378,7 +378,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: client key file.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-cacert",
         Text,
         "",
@@ -386,7 +386,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: file of certificate authorities.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-user",
         Text,
         "",
@@ -394,7 +394,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: user name.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-password",
         Text,
         "",
@@ -402,15 +402,15 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: password.",
     ),
     row(
-        Refused,
+        RefusedNew,
         "discovery-fallback",
         Choice(&["exit", "proxy"]),
         "exit",
         "-",
         "What to do when discovery fails.",
     ),
-    row(Refused, "discovery-srv", Text, "", "=", "Domain whose SRV records name the members."),
-    row(Refused, "discovery-srv-name", Text, "", "=", "Suffix of the SRV service name."),
+    row(RefusedNew, "discovery-srv", Text, "", "=", "Domain whose SRV records name the members."),
+    row(RefusedNew, "discovery-srv-name", Text, "", "=", "Suffix of the SRV service name."),
     row(
         Tunes,
         "strict-reconfig-check",
