@@ -98,6 +98,9 @@ impl Meta {
         if self.root < 2 || self.root >= self.high_water {
             return Err(damaged(format!("root page {} of {}", self.root, self.high_water)));
         }
+        if self.txid > TXID_MAX {
+            return Err(damaged(format!("transaction {}, which no file gets to", self.txid)));
+        }
         let freelist = self.freelist;
         if freelist != NO_FREELIST && !(2..self.high_water).contains(&freelist) {
             return Err(damaged(format!("free list page {freelist} of {}", self.high_water)));
@@ -105,6 +108,10 @@ impl Meta {
         Ok(())
     }
 }
+
+/// A million transactions a second for a thousand years: a larger id is damage, and leaves no
+/// room for those that follow.
+const TXID_MAX: u64 = 1 << 55;
 
 /// FNV-1a, 64 bits.
 fn fnv1a(bytes: &[u8]) -> u64 {

@@ -332,6 +332,10 @@ impl Tx<'_> {
             self.high_water += pages;
             self.high_water - pages
         });
+        if elems.iter().any(|elem| kind == Kind::Branch && elem.child == id) {
+            // The id was free, so a page that has changed since the open names a free one.
+            return Err(self.pager.damaged(id, "no reference to the page, there is one"));
+        }
         self.written.push((id, pages));
         let branch = self.out.node(kind, id, pages, elems)?;
         self.branches.extend(branch);

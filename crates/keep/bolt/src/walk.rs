@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
         if self.meta.freelist != NO_FREELIST {
             let pages = freelist_pages(self.pager, &self.meta);
             match pages {
-                Ok(pages) => self.mark(self.meta.freelist, pages)?,
+                Ok(pages) => drop(self.mark(self.meta.freelist, pages)?),
                 Err(error) => self.fault(error)?,
             }
         }
@@ -169,19 +169,23 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Marks a node's pages as reached; a page reached twice is a fault.
-    fn mark(&mut self, first: u64, pages: u64) -> Result<()> {
+    /// Marks a node's pages as reached; a page reached twice is a fault. Answers whether none
+    /// was: what was walked already must not be walked again, or a page that names itself twice
+    /// is walked two to the power of the depth times.
+    fn mark(&mut self, first: u64, pages: u64) -> Result<bool> {
+        let mut fresh = true;
         for id in first..first + pages {
             let (word, bit) = ((id / 64) as usize, 1 << (id % 64));
             if self.seen[word] & bit != 0 {
                 let error = self.pager.damaged(id, "one reference to the page, there are more");
                 self.fault(error)?;
+                fresh = false;
                 continue;
             }
             self.seen[word] |= bit;
             self.pages += 1;
         }
-        Ok(())
+        Ok(fresh)
     }
 
     /// Walks one bucket and those nested in it. `target` names the nested bucket to show; `show`
@@ -219,14 +223,22 @@ impl<'a> Walk<'a> {
             return self.fault(self.pager.damaged(root, expected));
         }
         match self.pager.page(root, self.meta.high_water) {
-            Ok(page) => self.node(&page, depth, sink),
+            Ok(page) => self.node(&page, None, depth, sink),
             Err(error) => self.fault(error),
         }
     }
 
-    /// A node that is in memory.
-    fn node(&mut self, page: &Page, depth: usize, sink: &mut Sink<'_>) -> Result<()> {
-        self.mark(page.id, page.pages(self.pager.page_size))?;
+    /// A node that is in memory. All keys below it are less than `end`.
+    fn node(
+        &mut self,
+        page: &Page,
+        end: Option<&[u8]>,
+        depth: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        if !self.mark(page.id, page.pages(self.pager.page_size))? {
+            return Ok(());
+        }
         if page.kind == Kind::Leaf {
             return match sink.leaf(&page.view()) {
                 Ok(()) => Ok(()),
@@ -238,7 +250,8 @@ impl<'a> Walk<'a> {
             return self.fault(self.pager.damaged(page.id, expected));
         }
         for i in 0..page.count {
-            if let Err(error) = self.child(page, i, depth, sink) {
+            let next = (i + 1 < page.count).then(|| page.view().key(i + 1));
+            if let Err(error) = self.child(page, i, next.or(end), depth, sink) {
                 self.fault(error)?;
             }
         }
@@ -246,12 +259,22 @@ impl<'a> Walk<'a> {
     }
 
     /// Child `i` of a branch: a leaf in the window, or another branch.
-    fn child(&mut self, parent: &Page, i: usize, depth: usize, sink: &mut Sink<'_>) -> Result<()> {
+    fn child(
+        &mut self,
+        parent: &Page,
+        i: usize,
+        end: Option<&[u8]>,
+        depth: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
         let id = parent.view().child(i);
         let header = self.look(parent, i)?;
         if header.flags == 0x01 {
             let page = self.pager.child(parent, i, self.meta.high_water)?;
-            return self.node(&page, depth + 1, sink);
+            // A page in memory may have been checked in another place.
+            self.pager.check_place(&page.view(), id, &parent.view(), i)?;
+            self.check_end(&page.view(), id, end)?;
+            return self.node(&page, end, depth + 1, sink);
         }
         let size = self.pager.page_size;
         let pages = u64::from(header.overflow) + 1;
@@ -263,8 +286,17 @@ impl<'a> Walk<'a> {
             .ok_or_else(|| self.pager.damaged(id, "the node's pages in the window"))?;
         let view = View::check(bytes, id).map_err(|what| self.pager.damaged(id, what))?;
         self.pager.check_place(&view, id, &parent.view(), i)?;
+        self.check_end(&view, id, end)?;
         sink.leaf(&view).map_err(|what| self.pager.damaged(id, what))?;
-        self.mark(id, pages)
+        self.mark(id, pages).map(drop)
+    }
+
+    /// The last child of a branch has no next key beside it: its end is the branch's own.
+    fn check_end(&self, view: &View<'_>, id: u64, end: Option<&[u8]>) -> Result<()> {
+        if end.is_some_and(|end| view.count > 0 && view.key(view.count - 1) >= end) {
+            return Err(self.pager.damaged(id, "the last key is not below the branch's end"));
+        }
+        Ok(())
     }
 
     /// Makes sure that the window holds the whole node of child `i`, and gives its header.

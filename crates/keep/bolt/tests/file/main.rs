@@ -2,6 +2,7 @@
 //! and side by side with Go's bbolt.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod crafted;
 mod crash;
 mod damage;
 mod go;
