@@ -4,10 +4,12 @@
 //! written to `corpus/TARGET/`, named by what it hashes to, and the run ends with 1.
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use mainstay_fuzz::pieces::Pieces;
 use mainstay_fuzz::runner::{Budget, Failure, Summary, corpus, one, run};
 use mainstay_fuzz::{TARGETS, Target, find};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -94,9 +96,13 @@ fn supervise(target: &Target, options: &Options) -> bool {
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    let input = std::fs::read(&note).unwrap_or_default();
+    let noted = std::fs::read(&note).unwrap_or_default();
     let _ = std::fs::remove_file(&note);
     if !status.success() && status.code() != Some(1) {
+        let mut pieces = Pieces::new(&noted);
+        let len = pieces.number() as usize;
+        let rest = pieces.rest();
+        let input = rest[..len.min(rest.len())].to_vec();
         keep(target, &Failure { input, why: format!("the process ended with {status}") });
     }
     status.success()
@@ -110,9 +116,11 @@ fn work(target: &Target, options: &Options) -> bool {
         return again(target, path);
     }
     let note = note_path(target, options.seed, std::process::id());
+    let file = std::fs::File::create(&note).expect("the temporary folder takes a file");
     let mut watch = |input: &[u8]| {
         // Read by the parent when this process dies; a lost note loses only that.
-        let _ = std::fs::write(&note, input);
+        let _ = file.write_all_at(&(input.len() as u64).to_le_bytes(), 0);
+        let _ = file.write_all_at(input, 8);
     };
     let budget = Budget::Time(Duration::from_secs(options.seconds));
     match run(target, options.seed, budget, &mut watch) {

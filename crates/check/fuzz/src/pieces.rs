@@ -73,11 +73,17 @@ impl Kind {
         }
     }
 
-    /// Adds a message, without its numbers and quoted parts, of which there are too many.
+    /// Adds a message, without its numbers and what it quotes of the input, of which there
+    /// are too many.
     pub fn add_text(&mut self, text: &str) {
         let mut quoted = false;
         for byte in text.bytes().take(160) {
-            quoted ^= byte == b'"';
+            quoted = match byte {
+                b'"' | b'`' => !quoted,
+                b'[' => true,
+                b']' => false,
+                _ => quoted,
+            };
             if !quoted && byte.is_ascii_alphabetic() {
                 self.add(u64::from(byte));
             }

@@ -53,9 +53,12 @@ fn run(input: &[u8]) -> u64 {
         Loaded::Run { notices, .. } => kind.add_size(notices.len()),
         Loaded::Print { code, stderr, .. } => {
             kind.add(u64::from(code));
-            kind.add_text(stderr.lines().next().unwrap_or(""));
+            kind.add_size(stderr.len());
         }
-        Loaded::Refused { invalid, .. } => kind.add_text(&invalid.to_string()),
+        Loaded::Refused { invalid, .. } => {
+            let text = invalid.to_string();
+            kind.add_text(text.get(..24).unwrap_or(&text));
+        }
     }
     kind.end()
 }
