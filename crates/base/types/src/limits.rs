@@ -14,8 +14,9 @@ pub const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 pub const GRPC_OVERHEAD_BYTES: u64 = 512 * 1024;
 /// Default of `--max-txn-ops` (etcd).
 pub const TXN_OPS_DEFAULT: usize = 128;
-/// Deepest nesting of transactions that is accepted (ours; the op budget of etcd implies it).
-pub const TXN_DEPTH_MAX: usize = 128;
+/// Deepest nesting of transactions that is accepted and read (ours): what etcd's default of
+/// 128 operations comes to, each but the last with one nested transaction in it.
+pub const TXN_DEPTH_MAX: usize = TXN_OPS_DEFAULT + 1;
 
 /// Largest lease TTL in seconds (etcd).
 pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;

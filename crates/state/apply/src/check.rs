@@ -73,7 +73,37 @@ pub fn txn(request: &pb::TxnRequest, ops_max: usize) -> Result<(), CheckError> {
     txn_ops(request, ops_max, TXN_DEPTH_MAX)?;
     branch_overlaps(&request.success)?;
     branch_overlaps(&request.failure)?;
+    if keeps_what_is_gone(request, &mut None) {
+        return Err(CheckError::DuplicateKey);
+    }
     Ok(())
+}
+
+/// Whether a put would keep the value or lease of a key (`ignore_value`, `ignore_lease`) that
+/// an operation before it may have deleted "from a key on", which no overlap check sees. etcd
+/// panics when it applies that, on every member and at every start, so it must not get into a
+/// log. `gone` is where the deleted keys begin.
+fn keeps_what_is_gone<'a>(txn: &'a pb::TxnRequest, gone: &mut Option<&'a [u8]>) -> bool {
+    let before = *gone;
+    [&txn.success, &txn.failure].into_iter().any(|ops| {
+        let mut here = before;
+        let found = ops.iter().any(|op| match &op.request {
+            Some(Op::RequestDeleteRange(delete)) if *delete.range_end == *b"\0" => {
+                here = Some(here.map_or(&*delete.key, |from| from.min(&delete.key)));
+                false
+            }
+            Some(Op::RequestPut(put)) => {
+                (put.ignore_value || put.ignore_lease) && here.is_some_and(|from| put.key >= from)
+            }
+            Some(Op::RequestTxn(nested)) => keeps_what_is_gone(nested, &mut here),
+            Some(Op::RequestDeleteRange(_) | Op::RequestRange(_)) | None => false,
+        });
+        *gone = match (*gone, here) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        found
+    })
 }
 
 /// `ops_left` shrinks by the longest list of each level around this one, so a

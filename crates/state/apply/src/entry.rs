@@ -12,7 +12,7 @@ use mainstay_raft::{ConfChangeKind, Entry, EntryKind};
 use mainstay_types::{Index, MemberId, SPOKEN_VERSION, Term, Version};
 use serde::Deserialize;
 
-use crate::{StopError, StopReason};
+use crate::{StopError, StopReason, nested};
 
 /// A log entry, decoded.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ fn decode_field(field: u32, body: Bytes) -> Result<Request, StopReason> {
         3 => Request::Range(message(body)?),
         4 => Request::Put(message(body)?),
         5 => Request::DeleteRange(message(body)?),
-        6 => Request::Txn(message(body)?),
+        6 => Request::Txn(nested::decode_txn(body).map_err(undecodable)?),
         7 => Request::Compaction(message(body)?),
         8 => Request::LeaseGrant(message(body)?),
         9 => Request::LeaseRevoke(message(body)?),
@@ -361,7 +361,7 @@ impl TopLevel {
     }
 }
 
-fn varint(data: &[u8], at: &mut usize) -> Result<u64, ()> {
+pub(crate) fn varint(data: &[u8], at: &mut usize) -> Result<u64, ()> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = *data.get(*at).ok_or(())?;

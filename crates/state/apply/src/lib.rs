@@ -16,6 +16,7 @@ mod guard;
 mod keys;
 mod load;
 mod machine;
+pub mod nested;
 pub mod quota;
 mod reply;
 mod txn;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use mainstay_apply::{check, classify, quota};
+use mainstay_apply::{check, classify, nested, quota};
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::limits::GRPC_OVERHEAD_BYTES;
 use pb::request_op::Request as Op;
@@ -11,7 +11,7 @@ use pb::request_op::Request as Op;
 use super::range::{
     bytes_field_head, encode_range, has_revision_filter, is_plain, is_short, key_of, range_len,
 };
-use super::{Services, decode, encode};
+use super::{Services, decode, encode, undecodable};
 use crate::errors;
 use crate::member::{Member, RangeAnswer};
 use crate::metrics::Kind;
@@ -130,7 +130,7 @@ impl<M: Member> Services<M> {
         out: &mut BytesMut,
         start: Instant,
     ) -> Result<(), Status> {
-        let request: pb::TxnRequest = decode(request)?;
+        let request = nested::decode_txn(request).map_err(undecodable)?;
         self.check_quota(quota::txn_cost(&request)).await?;
         checked(check::txn(&request, self.member().settings().max_txn_ops))?;
         let (kind, reply) = if classify::is_read_only(&request) {

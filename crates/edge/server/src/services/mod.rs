@@ -267,9 +267,11 @@ impl<M: Member> Service for Services<M> {
 
 /// Reads a request message.
 fn decode<T: Message + Default>(request: Bytes) -> Result<T, Status> {
-    T::decode(request).map_err(|error| {
-        Status::internal(format!("grpc: error unmarshalling request: proto: {error}"))
-    })
+    T::decode(request).map_err(undecodable)
+}
+
+fn undecodable(error: mainstay_proto::prost::DecodeError) -> Status {
+    Status::internal(format!("grpc: error unmarshalling request: proto: {error}"))
 }
 
 /// Appends a response message.

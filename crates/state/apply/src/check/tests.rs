@@ -128,3 +128,28 @@ proptest! {
         }
     }
 }
+
+/// etcd panics at applying such a transaction (mvcc: "unexpected error during txn with writes").
+#[test]
+fn a_put_does_not_keep_what_the_transaction_may_have_deleted() {
+    let keep = |key: &str| {
+        let key = key.to_owned().into();
+        let put = pb::PutRequest { key, ignore_value: true, ..Default::default() };
+        pb::RequestOp { request: Some(Op::RequestPut(put)) }
+    };
+    let from = |key| delete_op(key, "\0");
+    let refused = Err(CheckError::DuplicateKey);
+    assert_eq!(check(vec![from("b"), keep("b")]), refused);
+    assert_eq!(check(vec![from("c"), from("a"), keep("b")]), refused);
+    assert_eq!(check(vec![from("b"), keep("a")]), Ok(()));
+    assert_eq!(check(vec![keep("b"), from("b")]), Ok(()), "it is there until it is deleted");
+    assert_eq!(check(vec![from("b"), put_op("b")]), Ok(()), "it keeps nothing");
+    // In nested transactions, whichever branch runs.
+    assert_eq!(check(vec![from("b"), txn_op(vec![], vec![keep("b")])]), refused);
+    assert_eq!(check(vec![txn_op(vec![], vec![from("b")]), keep("b")]), refused);
+    assert_eq!(
+        check(vec![txn_op(vec![from("b")], vec![]), txn_op(vec![keep("c")], vec![])]),
+        refused
+    );
+    assert_eq!(check(vec![txn_op(vec![from("b")], vec![keep("b")])]), Ok(()), "one branch runs");
+}
