@@ -5,6 +5,7 @@
 //! skipped in silence: [`peer`] prints what did not run, and in CI
 //! (`MAINSTAY_REQUIRE_PEERS`) it is a failure.
 
+pub mod differential;
 mod folder;
 mod member;
 
@@ -67,16 +68,22 @@ fn missing(what: &str) -> Option<PathBuf> {
     None
 }
 
-/// Our own program of this name, built when it is not up to date.
+/// Our own program of this name, built when it is not up to date; or the one in the
+/// folder that `MAINSTAY_OURS` names, as it is, for long runs of a release.
 ///
 /// # Panics
 /// When it does not build.
 pub fn our(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(folder) = std::env::var_os("MAINSTAY_OURS") {
+        return PathBuf::from(folder).join(name);
+    }
     let folder = BUILT.get_or_init(|| {
-        // A test's own binary is in target/PROFILE/deps.
+        // A test's own binary is in target/PROFILE/deps, a program in target/PROFILE.
         let me = std::env::current_exe().expect("a running test has a path");
-        let folder = me.ancestors().nth(2).expect("target/PROFILE").to_owned();
+        let folder = me.parent().expect("a program lies in a folder");
+        let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+        let folder = folder.expect("target/PROFILE").to_owned();
         let mut build = Command::new(env!("CARGO"));
         build.args([
             "build",

@@ -1,0 +1,148 @@
+//! The same operations to ours and to the real one, and every answer compared.
+//!
+//! One seed makes one list of operations; a fresh pair of members, each alone and on
+//! loopback, is sent the list, and the answers must be the same in every field, in
+//! every gRPC code and every text, but for [`EXCEPTIONS`]. What differs is cut down
+//! to the shortest list that still differs, on fresh pairs.
+
+mod answer;
+mod dice;
+mod exceptions;
+mod generate;
+mod op;
+mod run;
+mod shrink;
+mod side;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+pub use answer::{Answer, Delivered, Outcome, differences};
+pub use exceptions::{EXCEPTIONS, Exception};
+pub use generate::Generator;
+pub use op::Op;
+pub use run::{Plan, Report, run};
+pub use shrink::shrink;
+pub use stream::Item;
+
+use crate::{Folder, Kind, Member, Start};
+use side::Side;
+
+/// How many operations are sent before their answers are compared.
+const CHUNK: usize = 250;
+
+/// Changes an answer of the second member before it is compared: a test of the tester.
+pub type Mutation = fn(&Op, &mut Outcome);
+
+/// Whose members are compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairing {
+    /// The first member's kind.
+    pub left: Kind,
+    /// The second member's kind.
+    pub right: Kind,
+    /// What happens to the second member's answers.
+    pub mutation: Option<Mutation>,
+}
+
+impl Pairing {
+    /// Ours against the real one.
+    pub const OURS_AND_REAL: Pairing =
+        Pairing { left: Kind::Ours, right: Kind::Real, mutation: None };
+}
+
+/// The first operation that was answered differently.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// Its place in the list.
+    pub at: usize,
+    /// The operation, with the revisions that were meant.
+    pub op: Op,
+    /// The answers, one line each, fields named.
+    pub lines: Vec<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "operation {}: {}", self.at, self.op)?;
+        self.lines.iter().try_for_each(|line| writeln!(f, "    {line}"))
+    }
+}
+
+/// What one list of operations led to.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// `None` when both answered the same.
+    pub difference: Option<Difference>,
+    /// How long both took, without their start.
+    pub took: Duration,
+}
+
+/// Two fresh members with nothing in them.
+pub struct Pair {
+    pairing: Pairing,
+    members: (Member, Member),
+    _folder: Folder,
+}
+
+impl Pair {
+    /// Starts both. `None` when the real etcd is missing.
+    ///
+    /// # Panics
+    /// When one of them does not start.
+    pub fn start(pairing: Pairing) -> Option<Pair> {
+        let folder = Folder::new("differential");
+        let run = |kind: Kind, name: &str| {
+            Start::new(kind, &folder.path().join(name))
+                .flag("--unsafe-no-fsync")
+                .flag("--log-level=error")
+                .run()
+        };
+        let members = (run(pairing.left, "left.etcd")?, run(pairing.right, "right.etcd")?);
+        Some(Pair { pairing, members, _folder: folder })
+    }
+
+    /// Sends these operations to both and compares the answers. To be called once.
+    ///
+    /// # Errors
+    /// In words, when a member cannot be talked to at all.
+    pub async fn judge(&self, ops: &[Op]) -> Result<Verdict, String> {
+        let mut left = Side::connect(&self.members.0).await?;
+        let mut right = Side::connect(&self.members.1).await?;
+        let begin = Instant::now();
+        let mut ops = ops.to_vec();
+        ops.push(Op::Settle);
+        let mut done = 0;
+        for chunk in ops.chunks(CHUNK) {
+            let (ours, real) = tokio::join!(left.perform(chunk), right.perform(chunk));
+            for (at, ((op, ours), mut real)) in chunk.iter().zip(ours).zip(real).enumerate() {
+                if let Some(mutation) = self.pairing.mutation {
+                    mutation(op, &mut real);
+                }
+                if let Some(mut difference) = compare(op, ours, real) {
+                    difference.at = done + at;
+                    let took = begin.elapsed();
+                    return Ok(Verdict { difference: Some(difference), took });
+                }
+            }
+            done += chunk.len();
+        }
+        Ok(Verdict { difference: None, took: begin.elapsed() })
+    }
+}
+
+/// `None` when the two are the same but for exceptions.
+pub(crate) fn compare(op: &Op, mut ours: Outcome, mut real: Outcome) -> Option<Difference> {
+    if ours == real {
+        return None;
+    }
+    let op = op.at(ours.now);
+    if exceptions::same(&op, &mut ours, &mut real) {
+        return None;
+    }
+    let lines = differences(&ours, &real);
+    Some(Difference { at: 0, op, lines })
+}
