@@ -26,7 +26,7 @@ pub use bridge::Bridge;
 pub use call::{Call, Peer};
 pub use http::Access;
 pub use net::shard::Keepalive;
-pub use server::{BindError, Server, ServerConfig, Serving};
+pub use server::{BindError, Server, ServerConfig, Serving, Sockets};
 pub use status::{Code, Status};
 pub use tls::{TlsError, TlsFiles, TlsVersion};
 

@@ -103,6 +103,24 @@ pub enum BindError {
     Listen(#[from] io::Error),
 }
 
+/// Listeners that are bound; clients may connect and wait. With a member they become a
+/// [`Server`]. Apart from it, so that an address in use is found out before a member is made.
+pub struct Sockets {
+    config: ServerConfig,
+    listeners: Arc<[Listener]>,
+}
+
+impl Sockets {
+    /// Binds every listener.
+    ///
+    /// # Errors
+    /// A URL, certificate or address that cannot be used.
+    pub fn bind(config: ServerConfig) -> Result<Sockets, BindError> {
+        let listeners = bind_all(&config)?.into();
+        Ok(Sockets { config, listeners })
+    }
+}
+
 /// A server whose listeners are bound and which does not serve yet.
 pub struct Server<M> {
     config: ServerConfig,
@@ -116,8 +134,13 @@ impl<M: Member> Server<M> {
     /// # Errors
     /// A URL, certificate or address that cannot be used.
     pub fn bind(config: ServerConfig, member: M) -> Result<Server<M>, BindError> {
-        let listeners = bind_all(&config)?.into();
-        Ok(Server { config, member, listeners })
+        Ok(Server::over(Sockets::bind(config)?, member))
+    }
+
+    /// The server of `member` on listeners that are bound already.
+    pub fn over(sockets: Sockets, member: M) -> Server<M> {
+        let Sockets { config, listeners } = sockets;
+        Server { config, member, listeners }
     }
 
     /// The client URLs as bound, with the ports that were chosen for port 0.

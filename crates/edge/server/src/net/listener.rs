@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,28 +42,41 @@ enum Bound {
 }
 
 impl Listener {
-    /// Binds a socket. A unix socket's file is replaced: the member before us left it.
+    /// Binds a socket. A unix socket's file is replaced when nobody listens there: the member
+    /// before us left it.
     ///
     /// # Errors
     /// The operating system's, with the address in the text.
     pub(crate) fn bind(face: Face, place: Place) -> io::Result<Listener> {
+        // Operators look for Go's words.
         let named = |error: io::Error, what: &str| {
-            io::Error::new(error.kind(), format!("listen {what}: {error}"))
+            let why = match error.kind() {
+                io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
+                io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
+                _ => error.to_string(),
+            };
+            io::Error::new(error.kind(), format!("listen {what}: {why}"))
         };
         let (socket, place) = match place {
             Place::Tcp(host) => {
-                let listener = TcpListener::bind(&host).map_err(|e| named(e, &host))?;
+                let listener =
+                    TcpListener::bind(&host).map_err(|e| named(e, &format!("tcp {host}")))?;
                 listener.set_nonblocking(true)?;
                 let place = Place::Tcp(listener.local_addr()?.to_string());
                 (Bound::Tcp(listener), place)
             }
             Place::Unix(path) => {
+                let named = |error| named(error, &format!("unix {path}"));
+                // Somebody answers: another member, which must not lose its clients to us.
+                if UnixStream::connect(&path).is_ok() {
+                    return Err(named(io::ErrorKind::AddrInUse.into()));
+                }
                 match std::fs::remove_file(&path) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(named(error, &path)),
+                    Err(error) => return Err(named(error)),
                 }
-                let listener = UnixListener::bind(&path).map_err(|e| named(e, &path))?;
+                let listener = UnixListener::bind(&path).map_err(named)?;
                 listener.set_nonblocking(true)?;
                 (Bound::Unix(listener), Place::Unix(path))
             }

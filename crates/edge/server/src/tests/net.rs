@@ -156,7 +156,7 @@ fn urls_that_cannot_be_used_are_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", taken.local_addr().expect("an address"));
     let error = bind(ServerConfig { client_urls: vec![url], ..ServerConfig::default() });
-    assert!(error.to_string().starts_with("listen 127.0.0.1:"), "{error}");
+    assert!(error.to_string().starts_with("listen tcp 127.0.0.1:"), "{error}");
 }
 
 /// An empty directory of its own for a test.
