@@ -3,6 +3,7 @@
 //! Identity, membership and everything acknowledged come from the log; the start
 //! flags of a directory that has one only describe how to run (as in etcd).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use mainstay_backend::{Backend, BackendError, OpenOptions};
 use mainstay_env::Disk;
 use mainstay_member::{Member, MemberConfig};
 use mainstay_membership as membership;
-use mainstay_raft::{ConfState, HardState, LogStart, Peer, Snapshot, StartError};
+use mainstay_raft::{
+    ConfChangeKind, ConfChangeV2, ConfState, HardState, LogStart, Peer, Snapshot, StartError,
+};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::{Metadata, SnapshotMark, Wal, WalError, WalOptions, snap};
 
@@ -198,6 +201,7 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
         }
         _ => machine.conf_state(),
     };
+    refuse_several_members(&conf_state, &replay.entries, applied, &options.data_dir)?;
     let (snapshot_index, snapshot_term) =
         snapshot.as_ref().map(|s| (s.index, s.term)).unwrap_or_default();
     // A commit that only moved the index is not synced; what is applied was committed.
@@ -209,6 +213,46 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
     let start = LogStart { snapshot_index, snapshot_term, entries: replay.entries };
     let member = Member::new(config, hard_state, conf_state, start)?;
     Ok(Booted { identity, wal, backend, machine, member, applied, is_new: false })
+}
+
+/// A member that knows of others would wait for them for ever: there is no transport yet. What
+/// the log holds beyond the db counts too, since a lone voter commits all of its log.
+fn refuse_several_members(
+    conf_state: &ConfState,
+    entries: &[mainstay_raft::Entry],
+    applied: Index,
+    data_dir: &Path,
+) -> Result<(), BootError> {
+    let lists = [&conf_state.voters, &conf_state.voters_outgoing, &conf_state.learners];
+    let mut members: BTreeSet<MemberId> = lists.into_iter().flatten().copied().collect();
+    for entry in entries.iter().filter(|entry| entry.index > applied) {
+        let change = ConfChangeV2::of_entry(entry).map_err(|why| {
+            let index = entry.index;
+            BootError::Directory(format!("log entry {index} is no change of members: {why:?}"))
+        })?;
+        for single in change.into_iter().flat_map(|change| change.changes) {
+            match single.kind {
+                ConfChangeKind::AddNode | ConfChangeKind::AddLearnerNode => {
+                    members.insert(single.node);
+                }
+                ConfChangeKind::RemoveNode => {
+                    members.remove(&single.node);
+                }
+                ConfChangeKind::UpdateNode => {}
+            }
+        }
+    }
+    if members.len() <= 1 {
+        return Ok(());
+    }
+    let ids: Vec<String> = members.iter().map(MemberId::to_string).collect();
+    Err(BootError::Directory(format!(
+        "{} belongs to a cluster of {} members ({}), and this version of Mainstay runs clusters of \
+         one; remove the others with etcd first (etcdctl member remove)",
+        data_dir.display(),
+        ids.len(),
+        ids.join(", ")
+    )))
 }
 
 type Log = (Option<Snapshot>, Wal, mainstay_wal::Replay);
