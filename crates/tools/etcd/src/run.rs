@@ -8,7 +8,7 @@ use mainstay_config::{AutoCompaction, Config, TlsFiles, TlsVersion, Url};
 use mainstay_driver::{Driver, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_log::json_strings;
-use mainstay_server::{Bridge, Keepalive, Server, ServerConfig};
+use mainstay_server::{Bridge, Keepalive, Server, ServerConfig, Sockets};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,14 +45,10 @@ pub(crate) fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let clock = Arc::new(OsClock::new());
+    // Before the member boots: a start that fails for an address in use must not have founded one.
+    let sockets = Sockets::bind(server_config(config))?;
     let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new())?;
-    let server = match Server::bind(server_config(config), Bridge::new(driver.handle())) {
-        Ok(server) => server,
-        Err(error) => {
-            driver.stop();
-            return Err(error.into());
-        }
-    };
+    let server = Server::over(sockets, Bridge::new(driver.handle()));
     let handle = driver.handle();
     let end = async {
         tokio::select! {

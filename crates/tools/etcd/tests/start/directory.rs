@@ -1,0 +1,191 @@
+//! The data directory: whose it is, what it may hold, and what start flags mean once it has a
+//! member.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use super::peers::{real_etcd, real_etcdctl};
+use super::program::{Folder, Program, any_ports, anywhere, line_with, ours, outcome};
+
+fn founded(folder: &Folder) {
+    let mut command = ours();
+    command.args(anywhere(folder));
+    let member = Program::start(command);
+    member.client_url();
+    member.stop();
+}
+
+#[test]
+fn a_directory_has_one_member_at_a_time() {
+    let folder = Folder::new();
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let member = Program::start(command);
+    member.client_url();
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let (code, _, stderr) = outcome(command);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("is locked: another process, perhaps another etcd, is using it"));
+    member.stop();
+    founded(&folder);
+}
+
+#[test]
+fn directories_are_private_and_what_does_not_belong_there_is_named() {
+    let folder = Folder::new();
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let member = Program::start(command);
+    let new = member.wait_line("Initialize and start etcd server");
+    assert_eq!(new["dir-type"], "empty");
+    member.client_url();
+    member.stop();
+    for dir in ["data", "data/member", "data/member/snap", "data/member/wal"] {
+        let mode = std::fs::metadata(folder.at(dir)).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{dir}");
+    }
+    std::fs::write(folder.at("data/notes.txt"), "mine").expect("written");
+    std::fs::set_permissions(folder.at("data"), std::fs::Permissions::from_mode(0o755))
+        .expect("our own folder");
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let member = Program::start(command);
+    member.client_url();
+    let known = member.wait_line("server has already been initialized");
+    assert_eq!(known["dir-type"], "member");
+    let odd = member.wait_line("found invalid file under data directory");
+    assert_eq!((&odd["filename"], &odd["level"]), (&"notes.txt".into(), &"warn".into()));
+    let mode = member.wait_line("different file permission than the recommended");
+    assert_eq!(mode["level"], "warn");
+    member.stop();
+    assert!(Path::new(&folder.at("data/notes.txt")).exists());
+
+    std::fs::create_dir(folder.at("data/proxy")).expect("made");
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let (code, _, stderr) = outcome(command);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("both member and proxy directories exist"), "{stderr}");
+}
+
+/// A member that has a log is who the log says, in the cluster that the log says; flags that only
+/// count at the first start are passed over, with a warning where they ask for another cluster.
+#[test]
+fn flags_of_a_new_member_mean_nothing_to_one_that_has_data() {
+    let folder = Folder::new();
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let member = Program::start(command);
+    member.client_url();
+    let identity = |member: &Program| {
+        let line = member.wait_line("published local member to cluster through raft");
+        (line["local-member-id"].clone(), line["cluster-id"].clone())
+    };
+    let born = identity(&member);
+    member.stop();
+    for (flags, warned) in [
+        (vec!["--initial-cluster-state=existing"], Some("--initial-cluster-state=existing is not")),
+        (
+            vec!["--initial-cluster=m1=http://localhost:2380,m2=http://127.0.0.1:1"],
+            Some("has 2 members"),
+        ),
+        (vec!["--discovery-srv=example.com", "--initial-cluster="], Some("--discovery-srv=")),
+        (vec!["--initial-cluster=other=http://127.0.0.1:7"], None),
+        (vec!["--initial-cluster-token=other"], None),
+        (vec!["--initial-advertise-peer-urls=http://127.0.0.1:7"], None),
+        (vec!["--initial-cluster-version=3.5"], None),
+    ] {
+        let mut command = ours();
+        command.args(anywhere(&folder)).args(&flags);
+        let member = Program::start(command);
+        member.client_url();
+        assert_eq!(identity(&member), born, "{flags:?}");
+        let lines = member.stop();
+        let line = line_with(&lines, "is ignored since cluster already initialized");
+        let reason = line.as_ref().and_then(|line| line["reason"].as_str());
+        assert_eq!(reason.is_some(), warned.is_some(), "{flags:?}: {lines:#?}");
+        assert!(reason.unwrap_or_default().contains(warned.unwrap_or_default()), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_log_that_is_gone_is_not_made_anew() {
+    let folder = Folder::new();
+    founded(&folder);
+    std::fs::remove_dir_all(folder.at("data/member/wal")).expect("removed");
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let (code, _, stderr) = outcome(command);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("has no log: the log was removed or --wal-dir points elsewhere"));
+}
+
+/// A real etcd's directory with another member, or with auth, is named for what it is and left
+/// as it was.
+#[test]
+fn directories_that_need_what_is_not_here_are_refused() {
+    let (Some(etcd), Some(etcdctl)) = (real_etcd(), real_etcdctl()) else { return };
+    for (changes, gist) in [
+        (vec!["member add m2 --peer-urls=http://127.0.0.1:1"], "belongs to a cluster of 2 members"),
+        (
+            vec!["user add root:secret", "user grant-role root root", "auth enable"],
+            "authentication is enabled in this data directory",
+        ),
+    ] {
+        for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
+            let folder = Folder::new();
+            change_really(&etcd, &etcdctl, &folder, &changes, signal);
+            let before = std::fs::read(folder.at("data/member/snap/db")).expect("the db");
+            let mut command = ours();
+            command.args(anywhere(&folder));
+            let (code, _, stderr) = outcome(command);
+            assert_eq!(code, 1, "{stderr}");
+            assert!(stderr.contains(gist), "no {gist} after {signal:?} in {stderr}");
+            let after = std::fs::read(folder.at("data/member/snap/db")).expect("the db");
+            assert!(before == after, "the db was written to");
+        }
+    }
+}
+
+/// Runs a real member, changes its cluster, and ends it by `signal`.
+fn change_really(
+    etcd: &Path,
+    etcdctl: &Path,
+    folder: &Folder,
+    changes: &[&str],
+    signal: rustix::process::Signal,
+) {
+    let mut command = Command::new(etcd);
+    command.env_clear().args(anywhere(folder));
+    let member = Program::start(command);
+    member.wait_line("ready to serve client requests");
+    let line = member.wait_line("serving client traffic insecurely");
+    let endpoint = line["address"].as_str().expect("an address").to_owned();
+    for change in changes {
+        let mut command = Command::new(etcdctl);
+        command.env_clear().arg(format!("--endpoints={endpoint}")).args(change.split(' '));
+        let (code, _, stderr) = outcome(command);
+        assert_eq!(code, 0, "{change}: {stderr}");
+    }
+    member.signal(signal);
+    member.end();
+}
+
+/// The default directory is named after the member, below the working directory.
+#[test]
+fn the_default_directory_is_named_after_the_member() {
+    let folder = Folder::new();
+    let mut command = ours();
+    command.current_dir(folder.path()).arg("--name=node-7").args(any_ports());
+    command.arg(format!("--wal-dir={}", folder.at("log")));
+    let member = Program::start(command);
+    member.client_url();
+    let lines = member.stop();
+    assert!(line_with(&lines, "'data-dir' was empty; using default node-7.etcd").is_some());
+    assert!(Path::new(&folder.at("node-7.etcd/member/snap/db")).is_file());
+    assert!(!Path::new(&folder.at("node-7.etcd/member/wal")).exists());
+    let segments = std::fs::read_dir(folder.at("log")).expect("the log").count();
+    assert!(segments >= 1, "the log is elsewhere");
+}
