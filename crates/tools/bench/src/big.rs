@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::compare::{Pair, WARM_UP};
+use crate::compare::Pair;
 use crate::fill::{Fill, fill};
 use crate::loads::{Kind, Space, revision};
 use crate::measure::{Plan, run};
@@ -173,7 +173,7 @@ async fn reads(
     ];
     for (kind, clients, cpu, p99) in rows {
         let row = Row { kind, loop_: Loop::Closed(clients) };
-        let plan = Plan { row, space, warm_up: WARM_UP, time: pair.time };
+        let plan = Plan { row, space, warm_up: pair.warm_up, time: pair.time };
         let shown = run(&server.endpoint, server.pid(), &plan).await;
         server.check().map_err(|e| format!("{}: {row}: {e}", recipe.name))?;
         let shown = shown.map_err(|e| format!("{}: {row}: {e}", recipe.name))?;

@@ -18,11 +18,13 @@ pub(crate) struct Pair {
     pub(crate) ours: PathBuf,
     pub(crate) theirs: PathBuf,
     pub(crate) folder: PathBuf,
-    /// The client port; the next one is the peer port.
-    pub(crate) port: u16,
+    /// The client's port and the peers'.
+    pub(crate) ports: (u16, u16),
     pub(crate) rounds: usize,
     pub(crate) keys: u64,
     pub(crate) value_bytes: usize,
+    /// Time before each row that counts nothing.
+    pub(crate) warm_up: Duration,
     /// Measured time of a row.
     pub(crate) time: Duration,
 }
@@ -39,7 +41,7 @@ impl Pair {
             name: side.name(),
             binary,
             data_dir: self.folder.join(format!("{}.etcd", side.name())),
-            port: self.port,
+            ports: self.ports,
             certificates,
         }
     }
@@ -49,9 +51,6 @@ impl Pair {
         tls.then(|| Certificates::make(&self.folder.join("certificates"))).transpose()
     }
 }
-
-/// Time before each row that counts nothing.
-pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Runs all rows on both, in turns.
 pub(crate) async fn compare(pair: &Pair, rows: &[Row], tls: bool) -> Result<Vec<Line>, String> {
@@ -84,7 +83,7 @@ async fn one_turn(pair: &Pair, recipe: &Recipe<'_>, rows: &[Row]) -> Result<Vec<
     let space = Space { keys: pair.keys, value_bytes: pair.value_bytes, pinned };
     let mut all = Vec::new();
     for row in rows {
-        let plan = Plan { row: *row, space, warm_up: WARM_UP, time: pair.time };
+        let plan = Plan { row: *row, space, warm_up: pair.warm_up, time: pair.time };
         let shown = run(&server.endpoint, server.pid(), &plan).await;
         server.check().map_err(|e| format!("{name}: {row}: {e}"))?;
         let shown = shown.map_err(|e| format!("{name}: {row}: {e}"))?;

@@ -18,7 +18,7 @@ mod wire;
 
 use std::process::ExitCode;
 
-use compare::{Pair, WARM_UP};
+use compare::Pair;
 use loads::Space;
 use options::Options;
 use report::say;
@@ -26,12 +26,10 @@ use rows::Row;
 
 const HELP: &str = "bench: load for etcd, measured on the server
 
-bench run --target HOST:PORT --pid PID [--rows ROWS] [--seconds S] [--keys N] [--value BYTES]
-          [--fill] [--ca FILE --cert FILE --key FILE]
-bench compare --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls]
-          [--rounds N] [--seconds S] [--keys N] [--value BYTES] [--port P]
-bench big --ours BINARY --theirs BINARY --dir FOLDER [--plain] [--tls] [--rounds N]
-          [--seconds S] [--keys N] [--value BYTES] [--port P]
+bench run --target HOST:PORT --pid PID [--rows ROWS] [--fill] [--ca FILE --cert FILE --key FILE] [...]
+bench compare --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls] [--rounds N] [...]
+bench big --ours BINARY --theirs BINARY --dir FOLDER [--plain] [--tls] [--rounds N] [...]
+all: [--seconds S] [--warm-up S] [--keys N] [--value BYTES]
 
 ROWS are LOAD@CLIENTS (closed loop) or LOAD@RATE/s (open loop: latency counts from the
 intended start), with commas between. Loads: put range range-serializable txn page500
@@ -87,10 +85,11 @@ fn pair(options: &Options, rounds: usize, keys: u64, value_bytes: usize) -> Resu
         ours: options.path("ours")?,
         theirs: options.path("theirs")?,
         folder: options.path("dir")?,
-        port: options.number("port", 23790)?,
+        ports: servers::free_ports()?,
         rounds: options.number("rounds", rounds)?,
         keys: options.number("keys", keys)?,
         value_bytes: options.number("value", value_bytes)?,
+        warm_up: options.seconds("warm-up", 1.0)?,
         time: options.seconds("seconds", 4.0)?,
     };
     if pair.keys == 0 || pair.rounds == 0 {
@@ -145,7 +144,7 @@ fn say_tables(pair: &Pair, how: &str, tables: &[(bool, Vec<String>)]) -> Result<
         pair.rounds,
         stats::turns(pair.rounds).iter().map(|side| side.name()).collect::<Vec<_>>().join(" "),
         pair.time.as_secs_f64(),
-        WARM_UP.as_secs_f64(),
+        pair.warm_up.as_secs_f64(),
         pair.keys,
         pair.value_bytes,
         process::load_average(),
@@ -159,7 +158,7 @@ fn say_tables(pair: &Pair, how: &str, tables: &[(bool, Vec<String>)]) -> Result<
 
 async fn run(options: &Options) -> Result<(), String> {
     options.only(&[
-        "target", "pid", "rows", "seconds", "keys", "value", "fill", "ca", "cert", "key",
+        "target", "pid", "rows", "seconds", "warm-up", "keys", "value", "fill", "ca", "cert", "key",
     ])?;
     let target = options.text("target").ok_or("--target HOST:PORT is missing")?;
     let tls = match options.text("ca") {
@@ -183,7 +182,7 @@ async fn run(options: &Options) -> Result<(), String> {
         let plan = measure::Plan {
             row,
             space: Space { keys, value_bytes, pinned },
-            warm_up: WARM_UP,
+            warm_up: options.seconds("warm-up", 1.0)?,
             time: options.seconds("seconds", 4.0)?,
         };
         let shown = measure::run(&endpoint, pid, &plan).await.map_err(|e| format!("{row}: {e}"))?;

@@ -101,6 +101,14 @@ pub(crate) fn version(binary: &Path) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&told.stdout).lines().next().unwrap_or("").to_owned())
 }
 
+/// Two ports of loopback that nobody listens on.
+pub(crate) fn free_ports() -> Result<(u16, u16), String> {
+    let bound = || std::net::TcpListener::bind("127.0.0.1:0");
+    let both = bound().and_then(|a| Ok((a, bound()?)));
+    let port = |socket: std::net::TcpListener| socket.local_addr().map(|a| a.port());
+    both.and_then(|(a, b)| Ok((port(a)?, port(b)?))).map_err(|e| format!("a free port: {e}"))
+}
+
 /// Removes a data folder, and is content when there is none.
 pub(crate) fn remove(folder: &Path) -> Result<(), String> {
     match fs::remove_dir_all(folder) {
@@ -117,7 +125,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) name: &'a str,
     pub(crate) binary: &'a Path,
     pub(crate) data_dir: PathBuf,
-    pub(crate) port: u16,
+    /// The client's port and the peers'.
+    pub(crate) ports: (u16, u16),
     pub(crate) certificates: Option<&'a Certificates>,
 }
 
@@ -125,8 +134,8 @@ impl Server {
     /// Starts it and waits for the first linearizable answer; returns how long that took.
     pub(crate) async fn start(recipe: &Recipe<'_>) -> Result<(Server, Duration), String> {
         let scheme = if recipe.certificates.is_some() { "https" } else { "http" };
-        let client = format!("{scheme}://127.0.0.1:{}", recipe.port);
-        let peer = format!("http://127.0.0.1:{}", recipe.port + 1);
+        let client = format!("{scheme}://127.0.0.1:{}", recipe.ports.0);
+        let peer = format!("http://127.0.0.1:{}", recipe.ports.1);
         let log_path = recipe.data_dir.with_extension("log");
         let log =
             fs::File::create(&log_path).map_err(|e| format!("{}: {e}", log_path.display()))?;
@@ -148,7 +157,7 @@ impl Server {
         let begun = Instant::now();
         let child = command.spawn().map_err(|e| format!("{}: {e}", recipe.binary.display()))?;
         let endpoint = Endpoint {
-            address: format!("127.0.0.1:{}", recipe.port),
+            address: format!("127.0.0.1:{}", recipe.ports.0),
             tls: recipe.certificates.map(|c| Arc::clone(&c.client)),
         };
         let mut server = Server { child, endpoint };
