@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_member::{Effect, Input, Member};
-use mainstay_raft::{ConfChange, Entry, Role};
+use mainstay_raft::{ConfChange, Entry, EntryKind, Role};
 use mainstay_types::{Index, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -198,7 +198,10 @@ impl Consensus {
     /// thread's heartbeats meanwhile.
     fn apply(&mut self, entries: Vec<Entry>) {
         let few = entries.len() <= APPLIED_HERE_MAX
-            && entries.iter().all(|entry| entry.data.len() <= APPLIED_HERE_BYTES_MAX);
+            && entries.iter().all(|entry| {
+                // A configuration change tells this thread, which must not wait for itself.
+                entry.kind == EntryKind::Normal && entry.data.len() <= APPLIED_HERE_BYTES_MAX
+            });
         if few && self.member.is_lone_leader() {
             self.shared.apply.apply_here(&self.applier, entries);
             self.take_applied();

@@ -124,7 +124,9 @@ where
     // business, seen in its own log.
     let outcome = match opening {
         Opening::Http2 => {
-            let service = service_fn(move |request| http2_request(Rc::clone(&route), request));
+            // Boxed: hyper and tokio move a call's future four times before it first runs.
+            let service =
+                service_fn(move |request| Box::pin(http2_request(Rc::clone(&route), request)));
             let connection = http2_builder(seat).serve_connection(io, service);
             drive(connection, gather, &seat.stop).await
         }
