@@ -7,6 +7,8 @@
 
 pub mod differential;
 mod folder;
+mod lives;
+mod load;
 mod member;
 
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub use folder::Folder;
+pub use lives::Lives;
+pub use load::{Figures, Load, PREFIX, Ran};
 pub use member::{Kind, Member, Start, free_ports};
 
 /// The version of the named peer.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::{Peer, our, peer};
@@ -143,6 +143,25 @@ impl Member {
         }
     }
 
+    /// Waits until it ends by itself, and says how.
+    ///
+    /// # Panics
+    /// When it does not within ten seconds.
+    pub fn ended(mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the member runs");
+        let patience = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = child.try_wait().expect("our own child") {
+                return status;
+            }
+            if Instant::now() >= patience {
+                self.child = Some(child);
+                panic!("it does not end; it logged:\n{}", self.log());
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Ends it with SIGKILL.
     pub fn kill(mut self) {
         self.kill_child();
@@ -162,7 +181,11 @@ impl Member {
             if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten()) {
                 panic!("{:?} ended with {status}; it logged:\n{}", self.start.kind, self.log());
             }
-            if self.http_get("/health").is_ok_and(|body| body.contains(r#""health":"true""#)) {
+            // A member without room is up: it reads, and says so.
+            if self
+                .http_get("/health?exclude=NOSPACE")
+                .is_ok_and(|body| body.contains(r#""health":"true""#))
+            {
                 return;
             }
             assert!(Instant::now() < patience, "not healthy in 60 s; it logged:\n{}", self.log());
