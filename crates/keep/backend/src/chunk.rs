@@ -51,6 +51,11 @@ impl Overlay {
         self.0[..behind].last()?.value(revision)
     }
 
+    /// The oldest revision that may be here.
+    pub(crate) fn first(&self) -> Option<Revision> {
+        self.0.first().map(|chunk| chunk.first)
+    }
+
     /// The chunks that may hold rows from `from` on, the oldest first.
     pub(crate) fn chunks_from(&self, from: Revision) -> &[Arc<Chunk>] {
         let behind = self.0.partition_point(|chunk| chunk.first <= from);

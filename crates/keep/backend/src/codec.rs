@@ -23,6 +23,14 @@ pub fn encode_revision(revision: Revision, tombstone: bool) -> Bytes {
     out.freeze()
 }
 
+/// The key of a put: as [`encode_revision`], but in place.
+pub(crate) fn revision_key(revision: Revision) -> [u8; REVISION_BYTES] {
+    let mut key = [b'_'; REVISION_BYTES];
+    key[..8].copy_from_slice(&revision.main.to_be_bytes());
+    key[9..].copy_from_slice(&revision.sub.to_be_bytes());
+    key
+}
+
 /// Reads what [`encode_revision`] writes: the revision and whether it is a tombstone.
 ///
 /// # Errors
@@ -153,6 +161,7 @@ mod tests {
         let encoded = encode_revision(Revision::new(0x0102, 3), true);
         assert_eq!(encoded.as_ref(), b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03t");
         assert_eq!(decode_revision(&encoded), Ok((Revision::new(0x0102, 3), true)));
+        assert_eq!(revision_key(Revision::new(0x0102, 3))[..], encoded[..REVISION_BYTES]);
         assert!(decode_revision(b"short").is_err());
         assert!(decode_revision(&[0; 17]).is_err(), "no underscore");
     }

@@ -8,7 +8,7 @@ use mainstay_types::Revision;
 
 use crate::batch::KeyRow;
 use crate::chunk::Overlay;
-use crate::codec::{decode_revision, encode_revision};
+use crate::codec::{decode_revision, encode_revision, revision_key};
 use crate::store::BackendError;
 
 /// Every row up to the moment it was made is in the snapshot or in the overlay.
@@ -30,7 +30,32 @@ impl BackendView {
         if let Some(value) = self.overlay.value(revision) {
             return Ok(Some(value));
         }
-        Ok(self.keys.get(&encode_revision(revision, false))?)
+        Ok(self.keys.get(&revision_key(revision))?)
+    }
+
+    /// As [`BackendView::value`] of many revisions in any order, answered in the same: rows
+    /// that lie side by side in the file are read together.
+    ///
+    /// # Errors
+    /// When the disk fails or a page is damaged.
+    pub fn values(&self, revisions: &[Revision]) -> Result<Vec<Option<Bytes>>, BackendError> {
+        let mut found = vec![None; revisions.len()];
+        let overlay_from = self.overlay.first();
+        let mut in_file = Vec::with_capacity(revisions.len());
+        for (at, revision) in revisions.iter().enumerate() {
+            if overlay_from.is_some_and(|first| *revision >= first) {
+                found[at] = self.overlay.value(*revision);
+            }
+            if found[at].is_none() {
+                in_file.push((revision_key(*revision), at));
+            }
+        }
+        in_file.sort_unstable();
+        let (keys, places): (Vec<_>, Vec<_>) = in_file.into_iter().unzip();
+        for (value, at) in self.keys.get_many(&keys)?.into_iter().zip(places) {
+            found[at] = value;
+        }
+        Ok(found)
     }
 
     /// Rows of the `key` bucket from `from` on, in order, while `main <= until`.

@@ -23,6 +23,7 @@ mod cursor;
 mod defrag;
 mod error;
 mod free;
+mod many;
 mod meta;
 mod output;
 mod page;

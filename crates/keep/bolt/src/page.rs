@@ -38,7 +38,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn flag(self) -> u16 {
+    /// The page flag.
+    pub(crate) fn flag(self) -> u16 {
         match self {
             Self::Branch => 0x01,
             Self::Leaf => 0x02,

@@ -94,7 +94,8 @@ impl Pager {
         Ok(())
     }
 
-    fn kept(&self, id: u64) -> Option<Page> {
+    /// A branch page in memory.
+    pub(crate) fn kept(&self, id: u64) -> Option<Page> {
         self.shard(id).read().get(&id).cloned()
     }
 

@@ -152,6 +152,18 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    pub(crate) fn pager(&self) -> &Pager {
+        self.reader.pager()
+    }
+
+    pub(crate) fn high_water(&self) -> u64 {
+        self.reader.meta().high_water
+    }
+
+    pub(crate) fn root(&self) -> &Page {
+        &self.root
+    }
+
     /// The bucket's sequence number (etcd leaves it 0).
     #[must_use]
     pub fn sequence(&self) -> u64 {

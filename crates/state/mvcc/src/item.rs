@@ -29,7 +29,7 @@ impl Change {
 }
 
 /// A key that exists at some revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Its last change.
     pub modified: Revision,

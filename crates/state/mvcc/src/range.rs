@@ -31,6 +31,19 @@ pub(crate) trait Source {
     fn compacted(&self) -> i64;
     /// The encoded pair put at exactly this revision.
     fn value(&self, revision: Revision) -> Result<Bytes, MvccError>;
+    /// As `value` of each, in the same order.
+    fn values(&self, revisions: &[Revision]) -> Result<Vec<Bytes>, MvccError>;
+}
+
+/// What a source found, when it found all.
+pub(crate) fn all_there(
+    revisions: &[Revision],
+    found: Vec<Option<Bytes>>,
+) -> Result<Vec<Bytes>, MvccError> {
+    let there = |(value, revision): (Option<Bytes>, &Revision)| {
+        value.ok_or(MvccError::Row { revision: *revision, what: "missing" })
+    };
+    found.into_iter().zip(revisions).map(there).collect()
 }
 
 pub(crate) fn range(
@@ -59,10 +72,7 @@ pub(crate) fn range(
         let cut = plan.limit.unwrap_or(usize::MAX);
         reply.more = found.len() > cut;
         found.truncate(cut);
-        reply.kvs = found
-            .into_iter()
-            .map(|(key, state)| pair(source, plan.from_index, &key, state))
-            .collect::<Result<_, _>>()?;
+        reply.kvs = pairs(source, plan.from_index, &found)?;
         return Ok(reply);
     }
     sorted(source, request, &plan, found, &mut reply)?;
@@ -118,22 +128,30 @@ impl Plan {
     }
 }
 
-fn pair(
+/// The encoded pairs of what was found, in its order.
+fn pairs(
     source: &impl Source,
     from_index: bool,
-    key: &[u8],
-    state: Found,
-) -> Result<Bytes, MvccError> {
-    if !from_index {
-        return source.value(state.modified);
+    found: &[(Bytes, Found)],
+) -> Result<Vec<Bytes>, MvccError> {
+    if from_index {
+        return Ok(found.iter().map(|(key, state)| pair_without_value(key, state)).collect());
     }
-    Ok(encode_key_value(&KeyValueRef {
+    if let [(_, state)] = found {
+        return Ok(vec![source.value(state.modified)?]);
+    }
+    let revisions: Vec<_> = found.iter().map(|(_, state)| state.modified).collect();
+    source.values(&revisions)
+}
+
+fn pair_without_value(key: &[u8], state: &Found) -> Bytes {
+    encode_key_value(&KeyValueRef {
         key,
         create_revision: state.created,
         mod_revision: state.modified.main,
         version: state.version,
         ..KeyValueRef::default()
-    }))
+    })
 }
 
 /// Filters, sorts and cuts, as etcd does: everything is at hand first.
@@ -150,13 +168,11 @@ fn sorted(
         within(f.modified.main, request.min_mod_revision, request.max_mod_revision)
             && within(f.created, request.min_create_revision, request.max_create_revision)
     });
-    let mut values: Vec<Bytes> = Vec::new();
     let by_value = request.sort_target() == SortTarget::Value;
-    if by_value {
-        for (_, f) in &found {
-            values.push(source.value(f.modified)?);
-        }
-    }
+    let values = match by_value {
+        true => pairs(source, false, &found)?,
+        false => Vec::new(),
+    };
     let mut order: Vec<usize> = (0..found.len()).collect();
     let value_of = |at: usize| KeyValueRef::decode(&values[at]).map(|kv| kv.value);
     match request.sort_target() {
@@ -173,13 +189,15 @@ fn sorted(
         reply.more = order.len() > limit;
         order.truncate(limit);
     }
-    for at in order {
-        let (key, state) = &found[at];
-        reply.kvs.push(match (by_value, request.keys_only) {
-            (true, true) => without_value(state.modified, &values[at])?,
-            (true, false) => values[at].clone(),
-            (false, _) => pair(source, plan.from_index, key, *state)?,
-        });
+    if by_value {
+        let pair = |at: usize| match request.keys_only {
+            true => without_value(found[at].1.modified, &values[at]),
+            false => Ok(values[at].clone()),
+        };
+        reply.kvs = order.into_iter().map(pair).collect::<Result<_, _>>()?;
+    } else {
+        let ordered: Vec<_> = order.into_iter().map(|at| std::mem::take(&mut found[at])).collect();
+        reply.kvs = pairs(source, plan.from_index, &ordered)?;
     }
     Ok(())
 }

@@ -203,6 +203,17 @@ impl Source for WriteTxn<'_> {
         }
         self.store.backend.value(revision)?.ok_or(missing)
     }
+
+    fn values(&self, revisions: &[Revision]) -> Result<Vec<Bytes>, MvccError> {
+        let before: Vec<_> = revisions.iter().copied().filter(|r| r.main != self.main).collect();
+        let found = self.store.backend.snapshot().values(&before)?;
+        let mut found = range::all_there(&before, found)?.into_iter();
+        let value = |revision: &Revision| match revision.main == self.main {
+            true => self.value(*revision),
+            false => Ok(found.next().expect("one for each revision before")),
+        };
+        revisions.iter().map(value).collect()
+    }
 }
 
 pub(crate) fn decode(revision: Revision, value: Bytes) -> Result<mvccpb::KeyValue, MvccError> {

@@ -130,4 +130,7 @@ impl Source for View {
     fn value(&self, revision: Revision) -> Result<Bytes, MvccError> {
         self.rows.value(revision)?.ok_or(MvccError::Row { revision, what: "missing" })
     }
+    fn values(&self, revisions: &[Revision]) -> Result<Vec<Bytes>, MvccError> {
+        range::all_there(revisions, self.rows.values(revisions)?)
+    }
 }

@@ -28,12 +28,19 @@ impl Pinned {
     fn check(&self) {
         let mut rows = self.view.rows(Revision::default(), self.until).unwrap();
         self.compare(|| rows.next().unwrap(), Revision::default());
-        for (revision, (tombstone, value)) in &self.must {
-            let found = self.view.value(*revision).unwrap();
-            if !tombstone {
-                assert_eq!(found.as_ref(), Some(value), "{revision:?}");
-            }
-        }
+        let puts = self.must.iter().rev().filter(|(_, (tombstone, _))| !tombstone);
+        let (revisions, expected): (Vec<_>, Vec<_>) =
+            puts.map(|(revision, (_, value))| (*revision, Some(value.clone()))).unzip();
+        let one_by_one: Vec<_> =
+            revisions.iter().map(|revision| self.view.value(*revision).unwrap()).collect();
+        assert_eq!(one_by_one, expected);
+        assert_eq!(self.view.values(&revisions).unwrap(), expected);
+        // Every fourth, and one that never was beside each.
+        let some = revisions.iter().step_by(4);
+        let some: Vec<_> = some.flat_map(|at| [*at, Revision::new(at.main, 1000)]).collect();
+        let expected: Vec<_> =
+            expected.into_iter().step_by(4).flat_map(|value| [value, None]).collect();
+        assert_eq!(self.view.values(&some).unwrap(), expected);
     }
 
     fn compare(&self, mut next: impl FnMut() -> Option<mainstay_backend::KeyRow>, from: Revision) {

@@ -1,6 +1,7 @@
 //! Random batches against a `BTreeMap`: what is written is read, by every way of
 //! reading, after every commit and every restart, and by readers held meanwhile.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::{Generator, PATH, State, open, options, read_all};
@@ -34,7 +35,30 @@ fn probe(reader: &Reader, state: &State, generator: &mut Generator) {
                 found = cursor.next().unwrap();
             }
         }
+        many(reader, name, rows, generator);
     }
+}
+
+/// Asks for many keys at once: some are there, some are not, some come twice.
+fn many(reader: &Reader, name: &[u8], rows: &BTreeMap<Vec<u8>, Bytes>, generator: &mut Generator) {
+    let one_in = 1 + generator.dice.below(30);
+    let mut keys: Vec<Vec<u8>> = Vec::new();
+    for key in rows.keys() {
+        if generator.dice.one_in(one_in) {
+            keys.push(key.clone());
+        }
+        if generator.dice.one_in(one_in * 10) {
+            keys.push([key, &b"-"[..]].concat());
+            keys.push(key.clone());
+        }
+    }
+    keys.push(b"\0".to_vec());
+    keys.push(b"zzzz".to_vec());
+    keys.sort();
+    let bucket = reader.bucket(name).unwrap().unwrap();
+    let found = bucket.get_many(&keys).unwrap();
+    let expected: Vec<_> = keys.iter().map(|key| rows.get(key).cloned()).collect();
+    assert_eq!(found, expected);
 }
 
 fn run(seed: u64, page_size: usize, batches: usize) {

@@ -108,10 +108,16 @@ impl Model {
     /// disk.md 7.2 over the rows that are in the file.
     pub(crate) fn hash(&self, rows: &[Row], revision: i64) -> u32 {
         let until = if revision == 0 { self.current } else { revision };
-        let keep: BTreeSet<Revision> =
-            self.state(until).values().map(|record| record.revision).collect();
+        let alive = |at: i64| -> BTreeSet<Revision> {
+            self.state(at).values().map(|record| record.revision).collect()
+        };
+        let mut keep = alive(until);
+        if keep.is_empty() {
+            // Every row, in etcd: that is what a compaction has left once it is through.
+            keep = alive(self.compacted);
+        }
         let counts = |at: &Revision, tombstone: bool| {
-            let superfluous = at.main <= self.compacted && !keep.is_empty() && !keep.contains(at);
+            let superfluous = at.main <= self.compacted && !keep.contains(at);
             at.main <= until && !superfluous && !(at.main == self.compacted && tombstone)
         };
         let counted = rows.iter().filter(|(at, tombstone, _, _)| counts(at, *tombstone));
