@@ -88,7 +88,11 @@ impl Op {
             Op::Txn(request) => txn_at(request, now),
             Op::Compact(request) => absolute(&mut request.revision, now),
             Op::HashKv(request) => absolute(&mut request.revision, now),
-            Op::Watch(_, request) => absolute(&mut request.start_revision, now),
+            Op::Watch(_, request) => {
+                // A negative start is another operation.
+                absolute(&mut request.start_revision, now);
+                request.start_revision = request.start_revision.max(0);
+            }
             _ => {}
         }
         op
@@ -205,7 +209,7 @@ pub(crate) fn shortened(text: &str) -> String {
         if at > 0 {
             short.push('"');
         }
-        if part.len() > 160 {
+        if part.len() > if at % 2 == 1 { 80 } else { 1500 } {
             let head: String = part.chars().take(24).collect();
             short.push_str(&format!("{head}..({} characters)", part.len()));
         } else {

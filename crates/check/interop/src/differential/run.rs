@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::{Generator, Pair, Pairing, shrink};
 
+/// How many of the operations that show a difference are printed.
+const SHOWN: usize = 40;
+
 /// How much to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -120,7 +123,7 @@ fn one(plan: &Plan, seed: u64, ops: u64) -> Option<String> {
         {
             Ok(Some((fewer, difference))) => {
                 let _ = writeln!(text, "cut down to {} operations:", fewer.len());
-                for op in &fewer {
+                for op in fewer.iter().take(SHOWN) {
                     let _ = writeln!(text, "  {op}");
                 }
                 let _ = write!(text, "  {difference}");
