@@ -131,6 +131,15 @@ impl Branch {
     }
 }
 
+/// How far one step of a compaction goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    /// Keys to look at, at most.
+    pub(crate) keys: usize,
+    /// Of which so many have a past.
+    pub(crate) pasts: usize,
+}
+
 /// Keys and when they changed.
 #[derive(Clone, Debug)]
 pub struct KeyIndex {
@@ -247,13 +256,13 @@ impl KeyIndex {
         self.len() == 0
     }
 
-    /// Compacts up to `limit` keys from `from` on at revision `at`; tells `gone` each
+    /// Compacts a stretch of keys from `from` on at revision `at`; tells `gone` each
     /// change that nobody can ask for any more. Answers where to go on, or `None` at
     /// the end.
     pub(crate) fn compact(
         &mut self,
         from: &[u8],
-        limit: usize,
+        stretch: Stretch,
         at: i64,
         gone: &mut impl FnMut(Revision, bool),
     ) -> Option<Vec<u8>> {
@@ -261,7 +270,7 @@ impl KeyIndex {
         let mut seen = 0;
         let mut next = None;
         self.walk_items(from, &mut |key, item| {
-            if seen == limit {
+            if seen == stretch.keys || due.len() == stretch.pasts {
                 next = Some(key.to_vec());
                 return Step::Stop;
             }

@@ -83,7 +83,7 @@ impl Loading {
             index: self.index,
             revision,
             compacted: finished.max(scheduled),
-            compacting: (scheduled > finished).then(|| Compacting::new(scheduled)),
+            compacting: (scheduled > finished).then(|| Compacting::new(scheduled, None)),
         };
         Ok(Loaded { store, attached: self.leases.into_iter().collect() })
     }

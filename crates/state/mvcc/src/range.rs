@@ -174,6 +174,11 @@ fn sorted(
         false => Vec::new(),
     };
     let mut order: Vec<usize> = (0..found.len()).collect();
+    let descends = request.sort_order() == SortOrder::Descend;
+    if descends && request.sort_target() != SortTarget::Key {
+        // Ties stay in the order of their keys, as they do in etcd up to twelve pairs.
+        order.reverse();
+    }
     let value_of = |at: usize| KeyValueRef::decode(&values[at]).map(|kv| kv.value);
     match request.sort_target() {
         SortTarget::Key => {}
@@ -182,7 +187,7 @@ fn sorted(
         SortTarget::Mod => order.sort_by_key(|at| found[*at].1.modified.main),
         SortTarget::Value => order.sort_by(|a, b| value_of(*a).cmp(&value_of(*b))),
     }
-    if request.sort_order() == SortOrder::Descend {
+    if descends {
         order.reverse();
     }
     if let Some(limit) = plan.limit {

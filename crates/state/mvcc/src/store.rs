@@ -73,7 +73,7 @@ impl Store {
             return Err(MvccError::FutureRevision);
         }
         self.compacted = revision;
-        self.compacting = Some(Compacting::new(revision));
+        self.compacting = Some(Compacting::new(revision, self.compacting.take()));
         let value: Bytes = encode_revision(Revision::new(revision, 0), false);
         batch.put(Bucket::Meta, meta::SCHEDULED_COMPACT_REV, value);
         Ok(())

@@ -75,7 +75,7 @@ proptest! {
                     compacted = main - i64::from(n % 5);
                     let mut from = Some(Vec::new());
                     while let Some(at) = from {
-                        from = index.compact(&at, 7, compacted, &mut |_, _| {});
+                        from = index.compact(&at, Stretch { keys: 7, pasts: 3 }, compacted, &mut |_, _| {});
                     }
                 }
                 _ => snapshots.push((index.clone(), main)),
@@ -104,7 +104,8 @@ fn keys_that_all_go_leave_an_empty_tree() {
         index.delete(format!("{n:06}").as_bytes(), Revision::new(i64::from(n) + 6000, 0));
     }
     let mut gone = 0;
-    assert_eq!(index.compact(b"", usize::MAX, 20_000, &mut |_, _| gone += 1), None);
+    let all = Stretch { keys: usize::MAX, pasts: usize::MAX };
+    assert_eq!(index.compact(b"", all, 20_000, &mut |_, _| gone += 1), None);
     assert_eq!((gone, index.len()), (10_000, 0));
     index.put(b"again", Revision::new(20_001, 0));
     assert_eq!(index.count(&KeyRange::from_wire("\0".into(), "\0".into())), 1);

@@ -2,6 +2,7 @@
 //! in the corners where one might suspect a fault.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod compaction;
 mod model;
 mod queries;
 mod random;

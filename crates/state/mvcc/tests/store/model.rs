@@ -154,7 +154,11 @@ fn filter(query: &pb::RangeRequest, kvs: &mut Vec<KeyValue>) {
     }
 }
 
+/// Ties stay in the order of their keys, whichever way the rest is sorted.
 fn sort(query: &pb::RangeRequest, kvs: &mut [KeyValue]) {
+    if query.sort_order == 2 && query.sort_target != 0 {
+        kvs.reverse();
+    }
     match query.sort_target {
         1 => kvs.sort_by_key(|kv| kv.version),
         2 => kvs.sort_by_key(|kv| kv.create_revision),
