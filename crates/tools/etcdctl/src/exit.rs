@@ -1,5 +1,7 @@
 //! Exit codes (etcdctl's own), and the errors that carry them.
 
+use crate::quote::quote;
+
 /// Any server or other error.
 pub(crate) const ERROR: u8 = 1;
 /// No connection.
@@ -19,13 +21,13 @@ pub(crate) struct Failure {
     pub(crate) code: u8,
     /// Printed behind `Error: ` when not empty.
     pub(crate) message: String,
-    /// Printed as it is.
-    pub(crate) plain: bool,
+    /// Printed behind the message, as it is.
+    pub(crate) usage: String,
 }
 
 impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), plain: false }
+        Failure { code, message: message.into(), usage: String::new() }
     }
 
     pub(crate) fn error(message: impl Into<String>) -> Failure {
@@ -36,8 +38,9 @@ impl Failure {
         Failure::new(BAD_ARGS, message)
     }
 
-    pub(crate) fn usage(message: impl Into<String>) -> Failure {
-        Failure { code: ERROR, message: message.into(), plain: true }
+    /// A command line that cannot be read; `usage` says what could be.
+    pub(crate) fn unreadable(message: impl Into<String>, usage: impl Into<String>) -> Failure {
+        Failure { code: ERROR, message: message.into(), usage: usage.into() }
     }
 }
 
@@ -46,6 +49,18 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Failure {
         Failure::error(status_text(&status))
     }
+}
+
+/// A whole number as Go's `strconv.ParseInt` reads it, or its error's text.
+pub(crate) fn parse_int(text: &str, radix: u32) -> Result<i64, String> {
+    use std::num::IntErrorKind as Kind;
+    i64::from_str_radix(text, radix).map_err(|e| {
+        let why = match e.kind() {
+            Kind::PosOverflow | Kind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.ParseInt: parsing {}: {why}", quote(text.as_bytes()))
+    })
 }
 
 /// A status as Go's client prints it.

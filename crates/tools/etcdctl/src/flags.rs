@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::quote::quote;
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +203,15 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("help", "[command]", "help for a command", &[]),
 ];
 
+/// Words that only group commands.
+const GROUPS: &[Command] = &[
+    command("lease", "", "", &[]),
+    command("member", "", "", &[]),
+    command("endpoint", "", "", &[]),
+    command("alarm", "", "", &[]),
+    command("snapshot", "", "", &[]),
+];
+
 /// A command line, read.
 pub(crate) struct Line {
     pub(crate) command: &'static Command,
@@ -234,7 +244,8 @@ impl Line {
                 continue;
             }
             let mut next = || rest.next().map(|(_, value)| value.clone());
-            line.take(arg, &mut next)?;
+            line.take(arg, &mut next)
+                .map_err(|failure| Failure { usage: help(Some(command)) + "\n", ..failure })?;
         }
         Ok(line)
     }
@@ -273,8 +284,12 @@ impl Line {
         let value = match value {
             Some(value) => value,
             None if flag.takes == Takes::Bool => "true".to_owned(),
-            None => next().ok_or_else(|| {
-                Failure::error(format!("flag needs an argument: --{}", flag.name))
+            None => next().ok_or_else(|| match arg.strip_prefix("--") {
+                Some(_) => Failure::error(format!("flag needs an argument: {arg}")),
+                None => Failure::error(format!(
+                    "flag needs an argument: {:?} in {arg}",
+                    flag.short.unwrap_or('-')
+                )),
             })?,
         };
         check(&flag, &value)?;
@@ -313,7 +328,7 @@ impl Line {
 
     /// An integer flag.
     pub(crate) fn int(&self, name: &str) -> i64 {
-        parse_int(self.text(name)).unwrap_or(0)
+        read_int(self.text(name)).unwrap_or(0)
     }
 
     /// A duration flag.
@@ -323,25 +338,23 @@ impl Line {
 }
 
 fn check(flag: &Flag, value: &str) -> Result<(), Failure> {
-    let fits = match flag.takes {
-        Takes::Bool => parse_bool(value).is_some(),
-        Takes::Int => parse_int(value).is_some(),
-        Takes::Duration => crate::duration::parse(value).is_some(),
-        Takes::Text => true,
+    let wrong = |parser: &str| {
+        format!("strconv.{parser}: parsing {}: invalid syntax", quote(value.as_bytes()))
     };
-    if fits {
-        return Ok(());
-    }
+    let why = match flag.takes {
+        Takes::Bool => parse_bool(value).is_none().then(|| wrong("ParseBool")),
+        Takes::Int => read_int(value).err(),
+        Takes::Duration => crate::duration::parse(value)
+            .is_none()
+            .then(|| format!("time: invalid duration {}", quote(value.as_bytes()))),
+        Takes::Text => None,
+    };
+    let Some(why) = why else { return Ok(()) };
     let short = flag.short.map(|c| format!("-{c}, ")).unwrap_or_default();
+    let value = quote(value.as_bytes());
     Err(Failure::error(format!(
-        "invalid argument {value:?} for \"{short}--{}\" flag: it takes {}",
-        flag.name,
-        match flag.takes {
-            Takes::Bool => "true or false",
-            Takes::Int => "a whole number",
-            Takes::Duration => "a time such as 5s or 1m30s",
-            Takes::Text => "text",
-        }
+        "invalid argument {value} for \"{short}--{}\" flag: {why}",
+        flag.name
     )))
 }
 
@@ -353,11 +366,15 @@ fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn parse_int(text: &str) -> Option<i64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => i64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
+/// With Go's prefixes of other bases.
+fn read_int(text: &str) -> Result<i64, String> {
+    let (digits, radix) = match text.get(..2) {
+        Some("0x" | "0X") => (&text[2..], 16),
+        Some("0o" | "0O") => (&text[2..], 8),
+        Some("0b" | "0B") => (&text[2..], 2),
+        _ => (text, 10),
+    };
+    exit::parse_int(digits, radix).map_err(|_| exit::parse_int(text, 10).err().unwrap_or_default())
 }
 
 /// The command that the first words name, and which of the arguments they are.
@@ -381,7 +398,11 @@ fn find_command(args: &[String]) -> Result<(&'static Command, Vec<usize>), Failu
         };
         let first = fitting.first().and_then(|c| part(c));
         if first.is_none() || fitting.iter().any(|c| part(c) != first) {
-            return Err(unknown_command(word, depth, &candidates));
+            if depth == 0 {
+                return Err(unknown_command(word));
+            }
+            // As cobra: what a group does not know is an argument of its help.
+            break;
         }
         used.push(*at);
         candidates = fitting;
@@ -389,7 +410,11 @@ fn find_command(args: &[String]) -> Result<(&'static Command, Vec<usize>), Failu
     match candidates.as_slice() {
         [one] if one.name.split(' ').count() == used.len() => Ok((one, used)),
         _ if used.is_empty() => Ok((help_command(), used)),
-        group => Err(Failure::usage(group_help(group))),
+        group => {
+            let group = group.first().and_then(|c| c.name.split(' ').next()).unwrap_or_default();
+            let known = GROUPS.iter().find(|c| c.name == group);
+            Ok((known.expect("every group has its line in GROUPS"), used))
+        }
     }
 }
 
@@ -423,20 +448,20 @@ fn help_command() -> &'static Command {
     COMMANDS.iter().find(|c| c.name == "help").expect("the table has help")
 }
 
-fn unknown_command(word: &str, depth: usize, among: &[&'static Command]) -> Failure {
-    let parent = if depth == 0 {
-        "etcdctl".to_owned()
-    } else {
-        let group = among.first().and_then(|c| c.name.split(' ').next()).unwrap_or_default();
-        format!("etcdctl {group}")
-    };
-    Failure::error(format!("unknown command {word:?} for {parent:?}"))
+fn unknown_command(word: &str) -> Failure {
+    let message = format!("unknown command {} for \"etcdctl\"", quote(word.as_bytes()));
+    Failure::unreadable(message, "Run 'etcdctl --help' for usage.\n")
 }
 
-fn group_help(group: &[&'static Command]) -> String {
-    let mut out = String::from("this is a group of commands:\n");
-    for command in group {
-        out.push_str(&format!("  {:24} {}\n", command.name, command.help));
+/// Whether this is a group and no command.
+pub(crate) fn is_group(command: &Command) -> bool {
+    GROUPS.iter().any(|group| group.name == command.name)
+}
+
+fn group_help(group: &str) -> String {
+    let mut out = format!("NAME:\n\t{group} - a group of commands\n\nCOMMANDS:\n");
+    for command in COMMANDS.iter().filter(|c| c.name.split(' ').next() == Some(group)) {
+        out.push_str(&format!("\t{:20} {}\n", command.name, command.help));
     }
     out
 }
@@ -445,6 +470,7 @@ fn group_help(group: &[&'static Command]) -> String {
 pub(crate) fn help(command: Option<&Command>) -> String {
     let mut out = String::new();
     match command {
+        Some(group) if is_group(group) => out = group_help(group.name),
         Some(command) => {
             out.push_str(&format!("NAME:\n\t{} - {}\n\n", command.name, command.help));
             let flags = if command.flags.is_empty() { "" } else { " [options]" };
@@ -500,7 +526,8 @@ mod tests {
         assert_eq!(read("endp st").expect("reads").command.name, "endpoint status");
         assert_eq!(read("--endpoints a:1 member list").expect("reads").command.name, "member list");
         assert!(read("nonsense").is_err());
-        assert!(read("endpoint h").is_err(), "health and hashkv");
+        assert_eq!(read("endpoint h").expect("a group").command.name, "endpoint");
+        assert!(read("l").is_ok() && read("e x").is_ok(), "only one command begins so");
     }
 
     #[test]

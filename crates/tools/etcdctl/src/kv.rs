@@ -6,8 +6,9 @@ use bytes::Bytes;
 use mainstay_proto::etcdserverpb as pb;
 use pb::range_request::{SortOrder, SortTarget};
 
-use crate::exit::{BAD_FEATURE, Failure};
+use crate::exit::{BAD_FEATURE, Failure, parse_int};
 use crate::flags::Line;
+use crate::quote::quote;
 use crate::session::Session;
 use crate::show::{Form, complain, say};
 
@@ -81,33 +82,30 @@ pub(crate) fn range_request(line: &Line) -> Result<pb::RangeRequest, Failure> {
         ..Default::default()
     };
     set_sort(line, &mut request)?;
-    let beyond = |min: i64, max: i64| max > 0 && min > max;
-    if beyond(request.min_create_revision, request.max_create_revision) {
-        return Err(Failure::new(
-            BAD_FEATURE,
-            "min-create-rev cannot be greater than max-create-rev",
-        ));
-    }
-    if beyond(request.min_mod_revision, request.max_mod_revision) {
-        return Err(Failure::new(BAD_FEATURE, "min-mod-rev cannot be greater than max-mod-rev"));
-    }
+    let beyond = |what: &str, min: i64, max: i64| {
+        let message = format!("getMin{what}Rev(={min}) > getMax{what}Rev(={max})");
+        if max > 0 && min > max { Err(Failure::new(BAD_FEATURE, message)) } else { Ok(()) }
+    };
+    beyond("Create", request.min_create_revision, request.max_create_revision)?;
+    beyond("Mod", request.min_mod_revision, request.max_mod_revision)?;
     Ok(request)
 }
 
 fn set_sort(line: &Line, request: &mut pb::RangeRequest) -> Result<(), Failure> {
-    let order = match line.text("order").to_uppercase().as_str() {
+    let (order, target) = (line.text("order"), line.text("sort-by"));
+    let order = match order.to_uppercase().as_str() {
         "" => SortOrder::None,
         "ASCEND" => SortOrder::Ascend,
         "DESCEND" => SortOrder::Descend,
-        other => return Err(Failure::new(BAD_FEATURE, format!("bad sort order {other}"))),
+        _ => return Err(Failure::new(BAD_FEATURE, format!("bad sort order {order}"))),
     };
-    let target = match line.text("sort-by").to_uppercase().as_str() {
+    let target = match target.to_uppercase().as_str() {
         "" | "KEY" => SortTarget::Key,
         "CREATE" => SortTarget::Create,
         "MODIFY" => SortTarget::Mod,
         "VALUE" => SortTarget::Value,
         "VERSION" => SortTarget::Version,
-        other => return Err(Failure::new(BAD_FEATURE, format!("bad sort target {other}"))),
+        _ => return Err(Failure::new(BAD_FEATURE, format!("bad sort target {target}"))),
     };
     // The client library asks for no sort when it would be the order of keys anyway.
     let order = match (target, order) {
@@ -125,7 +123,9 @@ pub(crate) fn key_range(
     line: &Line,
     end: Option<&String>,
 ) -> Result<(Bytes, Bytes), Failure> {
-    let Some(key) = line.args.first().filter(|_| line.args.len() <= 2) else {
+    // More arguments than two are of no interest to get, but may be a mistake in del.
+    let most = if command == "del" { 2 } else { usize::MAX };
+    let Some(key) = line.args.first().filter(|_| line.args.len() <= most) else {
         return Err(Failure::bad_args(format!(
             "{command} command needs one argument as key and an optional argument as range_end"
         )));
@@ -137,10 +137,9 @@ pub(crate) fn key_range(
         ));
     }
     if end.is_some() && (prefix || from_key) {
-        return Err(Failure::bad_args(format!(
-            "too many arguments, only accept one argument when `--{}` is set",
-            if prefix { "prefix" } else { "from-key" }
-        )));
+        return Err(Failure::bad_args(
+            "too many arguments, only accept one argument when `--prefix` or `--from-key` is set",
+        ));
     }
     let key_bytes = Bytes::copy_from_slice(key.as_bytes());
     let zero = || Bytes::from_static(&[0]);
@@ -182,12 +181,11 @@ pub(crate) fn put_request(
     input: &mut dyn FnMut() -> Result<Vec<u8>, Failure>,
 ) -> Result<pb::PutRequest, Failure> {
     let mut words = line.args.iter().chain(line.after_dashes.iter().flatten());
-    let Some(key) = words.next() else {
-        return Err(Failure::bad_args(
-            "put command needs 1 argument and input from stdin or 2 arguments",
-        ));
-    };
+    let needs =
+        || Failure::bad_args("put command needs 1 argument and input from stdin or 2 arguments");
+    let Some(key) = words.next() else { return Err(needs()) };
     let ignore_value = line.is("ignore-value");
+    // Further arguments are of no interest to etcdctl either.
     let value = match (words.next(), ignore_value) {
         (Some(_), true) => {
             return Err(Failure::bad_args(
@@ -196,13 +194,8 @@ pub(crate) fn put_request(
         }
         (None, true) => Vec::new(),
         (Some(value), false) => value.clone().into_bytes(),
-        (None, false) => input()?,
+        (None, false) => input().ok().filter(|value| !value.is_empty()).ok_or_else(needs)?,
     };
-    if words.next().is_some() {
-        return Err(Failure::bad_args(
-            "put command needs 1 argument and input from stdin or 2 arguments",
-        ));
-    }
     Ok(pb::PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Bytes::from(value),
@@ -215,14 +208,20 @@ pub(crate) fn put_request(
 
 /// A lease id in hexadecimal.
 pub(crate) fn lease_id(text: &str) -> Result<i64, Failure> {
-    i64::from_str_radix(text, 16)
+    parse_int(text, 16)
         .map_err(|e| Failure::bad_args(format!("bad lease ID ({e}), expecting ID in Hex")))
 }
 
 pub(crate) async fn del(session: &Session) -> Result<(), Failure> {
     let request = delete_request(&session.line)?;
-    if session.line.args.len() == 2 && !session.line.is("range") {
-        complain("Warning: a range of keys will be deleted; --range says that this is meant");
+    if let [key, end] = session.line.args.as_slice()
+        && !session.line.is("range")
+    {
+        complain(&format!(
+            "Warning: Keys between {} and {} will be deleted. Please interrupt the command within next 2 seconds to cancel. You can provide `--range` flag to avoid the delay.",
+            quote(key.as_bytes()),
+            quote(end.as_bytes())
+        ));
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     }
     let client = session.client().await?;
@@ -240,22 +239,13 @@ pub(crate) async fn compaction(session: &Session) -> Result<(), Failure> {
     let [revision] = session.line.args.as_slice() else {
         return Err(Failure::bad_args("compaction command needs 1 argument"));
     };
-    let revision: i64 =
-        revision.parse().map_err(|e| Failure::error(format!("{revision:?}: {e}")))?;
+    let revision = parse_int(revision, 10).map_err(Failure::error)?;
     let request = pb::CompactionRequest { revision, physical: session.line.is("physical") };
     let client = session.client().await?;
-    let mut kv = client.kv();
-    let answer = if request.physical {
-        // Deleting may take longer than a short command.
-        kv.compact(request).await?
-    } else {
-        session.timed(kv.compact(request)).await?
-    };
-    if session.show.form == Form::Simple {
-        say(&format!("compacted revision {revision}"));
-        return Ok(());
-    }
-    session.show.compaction(revision, &answer.into_inner())
+    session.timed(client.kv().compact(request)).await?;
+    // In every form of output, as etcdctl.
+    say(&format!("compacted revision {revision}"));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,33 +6,45 @@ use mainstay_proto::etcdserverpb as pb;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::exit::{BAD_CONNECTION, Failure};
-use crate::kv::lease_id;
+use crate::exit::{BAD_CONNECTION, Failure, parse_int};
 use crate::session::Session;
 use crate::show::{Form, say};
 
 fn one_argument<'a>(session: &'a Session, command: &str, what: &str) -> Result<&'a str, Failure> {
     match session.line.args.as_slice() {
         [one] => Ok(one),
-        _ => Err(Failure::bad_args(format!("lease {command} command needs {what} argument"))),
+        _ => Err(Failure::bad_args(format!("lease {command} command needs {what}"))),
     }
 }
 
 pub(crate) async fn grant(session: &Session) -> Result<(), Failure> {
-    let ttl = one_argument(session, "grant", "TTL")?;
-    let ttl = ttl.parse().map_err(|e| Failure::bad_args(format!("bad TTL ({e})")))?;
+    let ttl = one_argument(session, "grant", "TTL argument")?;
+    let ttl = parse_int(ttl, 10).map_err(|e| Failure::bad_args(format!("bad TTL ({e})")))?;
     let client = session.client().await?;
     let request = pb::LeaseGrantRequest { ttl, id: 0 };
-    let answer = session.timed(client.lease().lease_grant(request)).await?;
+    let answer = session.timed(client.lease().lease_grant(request)).await;
+    let answer = answer.map_err(|failure| not_done("grant", failure))?;
     session.show.grant(&answer.into_inner())
 }
 
 pub(crate) async fn revoke(session: &Session) -> Result<(), Failure> {
-    let id = lease_id(one_argument(session, "revoke", "1")?)?;
+    let id = lease_id(one_argument(session, "revoke", "1 argument")?)?;
     let client = session.client().await?;
     let request = pb::LeaseRevokeRequest { id };
-    let answer = session.timed(client.lease().lease_revoke(request)).await?;
+    let answer = session.timed(client.lease().lease_revoke(request)).await;
+    let answer = answer.map_err(|failure| not_done("revoke", failure))?;
     session.show.revoke(id, &answer.into_inner())
+}
+
+fn not_done(what: &str, failure: Failure) -> Failure {
+    let message = format!("failed to {what} lease ({})", failure.message);
+    Failure { message, ..failure }
+}
+
+/// A lease id in hexadecimal.
+fn lease_id(text: &str) -> Result<i64, Failure> {
+    parse_int(text, 16)
+        .map_err(|e| Failure::bad_args(format!("bad lease ID arg ({e}), expecting ID in Hex")))
 }
 
 /// These three end with the code of a bad connection when the server refuses.
@@ -41,7 +53,7 @@ fn refused(status: tonic::Status) -> Failure {
 }
 
 pub(crate) async fn time_to_live(session: &Session) -> Result<(), Failure> {
-    let id = lease_id(one_argument(session, "timetolive", "lease ID as")?)?;
+    let id = lease_id(one_argument(session, "timetolive", "lease ID as argument")?)?;
     let keys = session.line.is("keys");
     let client = session.client().await?;
     let request = pb::LeaseTimeToLiveRequest { id, keys };
@@ -56,7 +68,7 @@ pub(crate) async fn list(session: &Session) -> Result<(), Failure> {
 }
 
 pub(crate) async fn keep_alive(session: &Session) -> Result<(), Failure> {
-    let id = lease_id(one_argument(session, "keep-alive", "lease ID as")?)?;
+    let id = lease_id(one_argument(session, "keep-alive", "lease ID as argument")?)?;
     let once = session.line.is("once");
     let client = session.client().await?;
     let (requests, stream) = mpsc::channel(1);

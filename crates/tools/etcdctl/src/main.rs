@@ -29,11 +29,10 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if failure.plain {
-                say(failure.message.trim_end());
-            } else if !failure.message.is_empty() {
+            if !failure.message.is_empty() {
                 eprintln!("Error: {}", failure.message);
             }
+            eprint!("{}", failure.usage);
             ExitCode::from(failure.code)
         }
     }
@@ -41,7 +40,7 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Result<(), Failure> {
     let line = Line::read(args)?;
-    if line.help {
+    if line.help || flags::is_group(line.command) {
         say(flags::help(Some(line.command).filter(|c| c.name != "help")).trim_end());
         return Ok(());
     }

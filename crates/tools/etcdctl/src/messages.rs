@@ -86,19 +86,14 @@ pub(crate) fn watch(r: &pb::WatchResponse) -> Json {
             .opt("prev_kv", e.prev_kv.as_ref().map(key_value))
             .end()
     });
-    let events: Vec<Json> = events.collect();
     Object::default()
         .with("Header", header(r.header.as_ref()))
-        .with("Events", if events.is_empty() { Json::Null } else { Json::List(events) })
+        .with("Events", Json::List(events.collect()))
         .number("CompactRevision", r.compact_revision)
         .with("Canceled", Json::Bool(r.canceled))
         .with("Created", Json::Bool(r.created))
         .text("CancelReason", &r.cancel_reason)
         .end()
-}
-
-pub(crate) fn compaction(r: &pb::CompactionResponse) -> Json {
-    with_header(r.header.as_ref()).end()
 }
 
 pub(crate) fn grant(r: &pb::LeaseGrantResponse) -> Json {

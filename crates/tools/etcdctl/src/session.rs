@@ -116,7 +116,10 @@ fn variable(flag: &str) -> String {
 
 /// `ETCDCTL_` variables are global flags; giving both is refused, unknown ones warn.
 fn take_environment(line: &mut Line) -> Result<(), Failure> {
-    let known_elsewhere = ["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"];
+    let known_elsewhere: &[&str] = match line.command.name {
+        "watch" => &["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"],
+        _ => &[],
+    };
     for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("ETCDCTL_")) {
         let Some(flag) = GLOBAL.iter().find(|f| variable(f.name) == name) else {
             if !known_elsewhere.contains(&name.as_str()) {
@@ -131,10 +134,11 @@ fn take_environment(line: &mut Line) -> Result<(), Failure> {
             continue;
         }
         if line.given(flag.name) {
-            return Err(Failure::error(format!(
-                "conflicting environment variable {name:?} is shadowed by corresponding command-line flag --{} (either unset environment variable or disable flag)",
-                flag.name
-            )));
+            // A line of the log and no error, as etcdctl's.
+            complain(&format!(
+                "{{\"level\":\"fatal\",\"msg\":\"conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))\",\"environment-variable\":{name:?}}}"
+            ));
+            return Err(Failure::error(""));
         }
         line.set(flag, value)?;
     }

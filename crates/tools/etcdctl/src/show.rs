@@ -132,10 +132,6 @@ impl Show {
         let kind = |e: &mvccpb::Event| if e.r#type == 1 { "DELETE" } else { "PUT" };
         match self.form {
             Form::Simple => {
-                if r.events.is_empty() {
-                    let revision = r.header.as_ref().map_or(0, |h| h.revision);
-                    say(&format!("progress notify: {revision}"));
-                }
                 for event in &r.events {
                     say(kind(event));
                     self.simple_kvs(event.prev_kv.as_slice());
@@ -146,7 +142,7 @@ impl Show {
             Form::Fields => {
                 self.header(r.header.as_ref());
                 for event in &r.events {
-                    say(&format!("\"Type\" : {:?}", kind(event)));
+                    say(&format!("\"Type\" : {}", kind(event)));
                     if let Some(kv) = &event.prev_kv {
                         self.fields_kv("Prev", kv);
                     }
@@ -157,16 +153,6 @@ impl Show {
                 Ok(())
             }
             _ => self.coded(r, messages::watch),
-        }
-    }
-
-    pub(crate) fn compaction(&self, revision: i64, r: &pb::CompactionResponse) -> Shown {
-        match self.form {
-            Form::Json => self.coded(r, messages::compaction),
-            _ => {
-                say(&format!("compacted revision {revision}"));
-                Ok(())
-            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mainstay_proto::etcdserverpb as pb;
 use sha2::{Digest as _, Sha256};
 
-use crate::exit::{BAD_ARGS, Failure, INTERRUPTED, status_text};
+use crate::exit::{Failure, INTERRUPTED, status_text};
 use crate::session::Session;
 use crate::show::say;
 
@@ -17,13 +17,16 @@ const TRAILER: usize = 32;
 
 pub(crate) async fn save(session: &Session) -> Result<(), Failure> {
     let [path] = session.line.args.as_slice() else {
-        return Err(Failure::bad_args("snapshot save expects one argument"));
+        return Err(Failure::bad_args("snapshot save expects one argument <filename>"));
     };
     let endpoints = session.endpoints();
     let [_] = endpoints.as_slice() else {
         return Err(Failure::new(
-            BAD_ARGS,
-            format!("snapshot must be requested to one selected node, not multiple {endpoints:?}"),
+            INTERRUPTED,
+            format!(
+                "snapshot must be requested to one selected node, not multiple [{}]",
+                endpoints.join(" ")
+            ),
         ));
     };
     let path = PathBuf::from(path);

@@ -6,10 +6,10 @@ use mainstay_proto::etcdserverpb as pb;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request;
 
-use crate::exit::{Failure, INVALID_INPUT};
+use crate::exit::{Failure, INVALID_INPUT, parse_int};
 use crate::flags::Line;
 use crate::kv::{delete_request, lease_id, put_request, range_request};
-use crate::quote::unquote;
+use crate::quote::{quote, unquote};
 use crate::session::Session;
 use crate::show::say;
 
@@ -58,44 +58,63 @@ fn section<T>(
     }
 }
 
-fn malformed(line: &str, why: &str) -> Failure {
-    Failure::new(INVALID_INPUT, format!("malformed comparison: {line}; {why}"))
-}
-
 /// `TARGET("KEY") OP "VALUE"`.
 fn parse_compare(line: &str) -> Result<pb::Compare, Failure> {
-    let form = || malformed(line, r#"it reads target("key") op "value""#);
-    let (target, rest) = line.split_once('(').ok_or_else(form)?;
-    let (key, rest) =
-        rest.split_at_checked(closing_quote(rest).ok_or_else(form)?).ok_or_else(form)?;
-    let rest = rest.strip_prefix(')').ok_or_else(form)?.trim();
-    let (op, value) = rest.split_once(char::is_whitespace).ok_or_else(form)?;
-    let key = unquote(key).ok_or_else(form)?;
-    let value = unquote(value.trim()).ok_or_else(form)?;
-    let text = || String::from_utf8_lossy(&value).into_owned();
-    let number = || text().parse::<i64>().map_err(|e| malformed(line, &format!("{e}")));
-    let (target, union) = match target.trim() {
+    let bad = |text: String| Failure::new(INVALID_INPUT, text);
+    let (target, rest) =
+        line.split_once('(').ok_or_else(|| bad(format!("malformed comparison: {line}")))?;
+    let (key, op, value) = parts(rest);
+    let (Some(key), Some(op), Some(value)) = (&key, op, &value) else {
+        let shown = |part: &Option<Vec<u8>>| quote(part.as_deref().unwrap_or_default());
+        let (key, op, value) = (shown(&key), op.unwrap_or_default(), shown(&value));
+        return Err(bad(format!("malformed comparison: {line}; got {target}({key}) {op} {value}")));
+    };
+    let text = String::from_utf8_lossy(value);
+    let number =
+        || parse_int(&text, 10).map_err(|_| bad(format!("invalid txn compare request: {line}")));
+    let (target, union) = match target {
         "ver" | "version" => (CompareTarget::Version, TargetUnion::Version(number()?)),
         "c" | "create" => (CompareTarget::Create, TargetUnion::CreateRevision(number()?)),
         "m" | "mod" => (CompareTarget::Mod, TargetUnion::ModRevision(number()?)),
         "val" | "value" => (CompareTarget::Value, TargetUnion::Value(value.clone().into())),
-        "lease" => (CompareTarget::Lease, TargetUnion::Lease(lease_id(&text())?)),
-        other => return Err(malformed(line, &format!("unknown target {other:?}"))),
+        "lease" => (CompareTarget::Lease, TargetUnion::Lease(lease_id(&text)?)),
+        other => {
+            let message = format!("malformed comparison: {line} (unknown target {other})");
+            return Err(bad(message));
+        }
     };
     let result = match op {
         "=" => CompareResult::Equal,
         "!=" => CompareResult::NotEqual,
         "<" => CompareResult::Less,
         ">" => CompareResult::Greater,
-        other => return Err(malformed(line, &format!("unknown operator {other:?}"))),
+        // etcdctl's client panics here.
+        other => return Err(bad(format!("malformed comparison: {line} (unknown result {other})"))),
     };
     Ok(pb::Compare {
         result: result as i32,
         target: target as i32,
-        key: key.into(),
+        key: key.clone().into(),
         target_union: Some(union),
         ..Default::default()
     })
+}
+
+/// What stands behind the parenthesis: key, operator and value, as far as they go.
+fn parts(text: &str) -> (Option<Vec<u8>>, Option<&str>, Option<Vec<u8>>) {
+    let quoted = |text: &str| {
+        let end = closing_quote(text.strip_prefix('"').map(|_| text)?)?;
+        Some((unquote(text.get(..end)?)?, end))
+    };
+    let Some((key, end)) = quoted(text) else { return (None, None, None) };
+    let Some(rest) = text[end..].strip_prefix(')') else { return (Some(key), None, None) };
+    let rest = rest.trim_start();
+    let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+    let (op, rest) = rest.split_at(end);
+    if op.is_empty() {
+        return (Some(key), None, None);
+    }
+    (Some(key), Some(op), quoted(rest.trim_start()).map(|(value, _)| value))
 }
 
 /// Where the quoted string at the start of `text` ends.
@@ -113,17 +132,18 @@ fn closing_quote(text: &str) -> Option<usize> {
 }
 
 fn parse_op(text: &str) -> Result<pb::RequestOp, Failure> {
-    let words = words(text)
-        .filter(|w| w.len() >= 2)
-        .ok_or_else(|| Failure::new(INVALID_INPUT, format!("invalid txn request {text}")))?;
-    let line = Line::read(&words)?;
-    let no_input =
-        &mut || Err(Failure::new(INVALID_INPUT, format!("invalid txn request {text}: no value")));
+    let invalid = || Failure::new(INVALID_INPUT, format!("invalid txn request: {text}"));
+    let words = words(text).filter(|w| w.len() >= 2).ok_or_else(|| {
+        Failure::new(INVALID_INPUT, format!("invalid txn compare request: {text}"))
+    })?;
+    let line = Line::read(&words).map_err(|_| invalid())?;
+    // Standard input is where the transaction comes from.
+    let no_input = &mut || Ok(Vec::new());
     let request = match line.command.name {
         "get" => Request::RequestRange(range_request(&line)?),
         "put" => Request::RequestPut(put_request(&line, no_input)?),
         "del" => Request::RequestDeleteRange(delete_request(&line)?),
-        _ => return Err(Failure::new(INVALID_INPUT, format!("invalid txn request {text}"))),
+        _ => return Err(invalid()),
     };
     Ok(pb::RequestOp { request: Some(request) })
 }

@@ -1,89 +1,153 @@
 //! watch: follow changes, print them or run a command for each.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io::BufRead as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_proto::{etcdserverpb as pb, mvccpb};
 use pb::watch_request::RequestUnion;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::exit::{Failure, INTERRUPTED, INVALID_INPUT};
+use crate::exit::{BAD_ARGS, Failure, INTERRUPTED, INVALID_INPUT};
 use crate::flags::Line;
 use crate::kv::prefix_end;
 use crate::quote::quote;
 use crate::session::Session;
-use crate::show::complain;
+use crate::show::{complain, say};
 use crate::txn::words;
 
 type Requests = mpsc::Sender<pb::WatchRequest>;
 
+/// What runs for each event of a watch; empty: nothing.
+type Exec = Vec<String>;
+
+/// The commands of watches that were asked for and not answered yet, in the order of
+/// asking, which is the order of the answers.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<VecDeque<Exec>>>);
+
+impl Asked {
+    fn with<T>(&self, work: impl FnOnce(&mut VecDeque<Exec>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
-    let client = session.client().await?;
     let (requests, stream) = mpsc::channel(16);
-    let mut command = None;
-    if session.line.is("interactive") {
-        let requests = requests.clone();
-        std::thread::spawn(move || read_lines(&requests));
-    } else {
-        let create = create_request(&session.line)?;
-        command = session.line.after_dashes.clone().filter(|c| !c.is_empty());
+    let asked = Asked::default();
+    let interactive = session.line.is("interactive");
+    let env = environment();
+    if env.0.is_none()
+        && let Some(end) = &env.1
+    {
+        return Err(Failure::bad_args(format!(
+            "ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END={}",
+            quote(end.as_bytes())
+        )));
+    }
+    let first = if interactive { None } else { Some(create_request(&session.line, &env)?) };
+    let client = session.client().await?;
+    if let Some((create, exec)) = first {
+        let create = create.map_err(Failure::bad_args)?;
+        asked.with(|asked| asked.push_back(exec));
         // The channel has room, and its other end is about to be read.
         let _ = requests.send(request(RequestUnion::CreateRequest(create))).await;
+    } else {
+        let (requests, asked) = (requests.clone(), asked.clone());
+        std::thread::spawn(move || read_lines(&requests, &asked, &env));
     }
     let mut call = tonic::Request::new(ReceiverStream::new(stream));
     call.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
     let mut answers = client.watch().watch(call).await?.into_inner();
+    let mut running = BTreeMap::new();
     while let Some(answer) = answers.message().await? {
-        if answer.canceled {
-            let why = if answer.compact_revision != 0 {
-                "etcdserver: mvcc: required revision has been compacted".to_owned()
-            } else {
-                answer.cancel_reason.clone()
-            };
-            complain(&format!("watch was canceled ({why})"));
-            break;
-        }
         if answer.created {
-            continue;
+            let exec = asked.with(VecDeque::pop_front).unwrap_or_default();
+            running.insert(answer.watch_id, exec);
+            if !answer.canceled {
+                continue;
+            }
         }
-        match &command {
-            None => session.show.watch(&answer)?,
-            Some(command) => {
-                for event in &answer.events {
-                    run_command(command, &answer, event).await?;
-                }
+        if answer.canceled {
+            complain(&format!("watch was canceled ({})", why_canceled(&answer)));
+        }
+        print(session, &answer, running.get(&answer.watch_id)).await?;
+        if answer.canceled {
+            running.remove(&answer.watch_id);
+            if !interactive {
+                break;
             }
         }
     }
     Err(Failure::new(INTERRUPTED, "watch is canceled by the server"))
 }
 
+fn why_canceled(answer: &pb::WatchResponse) -> String {
+    match (answer.compact_revision, answer.cancel_reason.as_str()) {
+        (1.., _) => "etcdserver: mvcc: required revision has been compacted".to_owned(),
+        (_, "") => "etcdserver: mvcc: required revision is a future revision".to_owned(),
+        (_, reason) => reason.to_owned(),
+    }
+}
+
+async fn print(
+    session: &Session,
+    answer: &pb::WatchResponse,
+    exec: Option<&Exec>,
+) -> Result<(), Failure> {
+    if answer.events.is_empty() && !answer.canceled {
+        let revision = answer.header.as_ref().map_or(0, |h| h.revision);
+        say(&format!("progress notify: {revision}"));
+    }
+    session.show.watch(answer)?;
+    for event in &answer.events {
+        run_command(exec.map_or(&[], Vec::as_slice), answer, event).await?;
+    }
+    Ok(())
+}
+
 fn request(union: RequestUnion) -> pb::WatchRequest {
     pb::WatchRequest { request_union: Some(union) }
 }
 
-fn create_request(line: &Line) -> Result<pb::WatchCreateRequest, Failure> {
-    let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let (env_key, env_end) = (env("ETCDCTL_WATCH_KEY"), env("ETCDCTL_WATCH_RANGE_END"));
-    let (key, end) = match (line.args.as_slice(), env_key) {
-        ([], Some(key)) => (key, env_end),
-        ([], None) => {
-            return Err(Failure::bad_args(
-                "watch command needs 1 argument as key and an optional argument as range_end",
-            ));
+/// `ETCDCTL_WATCH_KEY` and `ETCDCTL_WATCH_RANGE_END`.
+type Environment = (Option<String>, Option<String>);
+
+fn environment() -> Environment {
+    let get = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    (get("ETCDCTL_WATCH_KEY"), get("ETCDCTL_WATCH_RANGE_END"))
+}
+
+/// The request of a watch line and the command behind `--`; the inner error is one
+/// that `watch -i` survives.
+fn create_request(
+    line: &Line,
+    env: &Environment,
+) -> Result<(Result<pb::WatchCreateRequest, String>, Exec), Failure> {
+    let exec = match line.after_dashes.as_deref() {
+        Some([]) => {
+            let message = "bad number of arguments (found separator --, but no commands)";
+            return Err(Failure::bad_args(message));
         }
+        after => after.unwrap_or_default().to_vec(),
+    };
+    let words = line.args.as_slice();
+    let (key, end) = match (words, &env.0) {
+        ([], Some(key)) => (key.clone(), env.1.clone()),
+        ([], None) => return Err(Failure::bad_args("bad number of arguments")),
         (_, Some(_)) => {
-            return Err(Failure::bad_args(
-                "a key is given both as argument and in ETCDCTL_WATCH_KEY",
-            ));
+            let message = "bad number of arguments (found conflicting environment key)";
+            return Err(Failure::bad_args(message));
         }
-        ([key], None) => (key.clone(), None),
-        ([key, end], None) => (key.clone(), Some(end.clone())),
-        _ => return Err(Failure::bad_args("too many arguments")),
+        // With three arguments or more etcdctl looks at the first alone.
+        ([key, rest @ ..], None) => {
+            (key.clone(), rest.first().filter(|_| rest.len() == 1).cloned())
+        }
     };
     let prefix = line.is("prefix");
     if prefix && end.is_some() {
-        return Err(Failure::bad_args("`range_end` and `--prefix` are mutually exclusive"));
+        return Ok((Err("`range_end` and `--prefix` are mutually exclusive".to_owned()), exec));
     }
     let range_end = match end {
         Some(end) => end.into(),
@@ -92,47 +156,66 @@ fn create_request(line: &Line) -> Result<pb::WatchCreateRequest, Failure> {
         None => bytes::Bytes::new(),
     };
     let key = if prefix && key.is_empty() { "\0".into() } else { key.into() };
-    Ok(pb::WatchCreateRequest {
+    let create = pb::WatchCreateRequest {
         key,
         range_end,
         start_revision: line.int("rev"),
         progress_notify: line.is("progress-notify"),
         prev_kv: line.is("prev-kv"),
         ..Default::default()
-    })
+    };
+    Ok((Ok(create), exec))
 }
 
-/// Lines of `watch -i`: `watch [flags] key [end]`, or `progress`.
-fn read_lines(requests: &Requests) {
+/// Lines of `watch -i`: `watch [flags] key [end] [-- command]`, or `progress`.
+fn read_lines(requests: &Requests, asked: &Asked, env: &Environment) {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
-        match interactive(&line) {
-            Ok(Some(union)) => {
+        match interactive(&line, env) {
+            Ok(Ok((union, exec))) => {
+                if matches!(union, RequestUnion::CreateRequest(_)) {
+                    asked.with(|asked| asked.push_back(exec));
+                }
                 if requests.blocking_send(request(union)).is_err() {
                     return;
                 }
             }
-            Ok(None) => {}
-            Err(failure) => complain(&format!("Invalid command {line:?}: {}", failure.message)),
+            Ok(Err(complaint)) => complain(&complaint),
+            Err(failure) => {
+                complain(&format!("Error: {}", failure.message));
+                std::process::exit(i32::from(BAD_ARGS));
+            }
         }
     }
-    complain("Error: reading from standard input: EOF");
+    complain("Error: error reading watch request line: EOF");
     std::process::exit(i32::from(INVALID_INPUT));
 }
 
-fn interactive(text: &str) -> Result<Option<RequestUnion>, Failure> {
-    let bad = |why: &str| Failure::new(INVALID_INPUT, why);
-    let words = words(text).ok_or_else(|| bad("quotes do not fit"))?;
+/// What a line asks for, or what is said of it before the next is read.
+fn interactive(
+    text: &str,
+    env: &Environment,
+) -> Result<Result<(RequestUnion, Exec), String>, Failure> {
+    let Some(words) = words(text).filter(|words| !words.is_empty()) else {
+        return Ok(Err(format!("Invalid command: {text} (watch and progress supported)")));
+    };
     match words.split_first() {
-        None => Ok(None),
-        Some((first, [])) if first == "progress" => {
-            Ok(Some(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})))
+        Some((first, _)) if first == "progress" => {
+            let progress = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+            Ok(Ok((progress, Exec::new())))
+        }
+        Some((first, [])) if first == "watch" && env.0.is_none() => {
+            Ok(Err(format!("Invalid command {text} (command type or key is not provided)")))
         }
         Some((first, rest)) if first == "watch" => {
             let line = Line::read_as("watch", rest)?;
-            Ok(Some(RequestUnion::CreateRequest(create_request(&line)?)))
+            let (create, exec) = create_request(&line, env)?;
+            Ok(match create {
+                Ok(create) => Ok((RequestUnion::CreateRequest(create), exec)),
+                Err(why) => Err(format!("Invalid command {text} ({why})")),
+            })
         }
-        Some(_) => Err(bad("only watch and progress are understood")),
+        _ => Ok(Err(format!("Invalid command {text} (only support watch)"))),
     }
 }
 
@@ -151,11 +234,15 @@ async fn run_command(
         .env("ETCD_WATCH_EVENT_TYPE", quote(kind.as_bytes()))
         .env("ETCD_WATCH_KEY", quote(&kv.key))
         .env("ETCD_WATCH_VALUE", quote(&kv.value));
-    let status =
-        run.status().map_err(|e| Failure::error(format!("command {program:?} error ({e})")))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::error(format!("command {program:?} error ({status})")))
+    let shown: Vec<String> = command.iter().map(|word| quote(word.as_bytes())).collect();
+    let failed = |why: String| {
+        complain(&format!("command [{}] error ({why})", shown.join(" ")));
+        Failure::error("")
+    };
+    let status = run.status().map_err(|e| failed(e.to_string()))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(failed(format!("exit status {code}"))),
+        None => Err(failed(status.to_string())),
     }
 }
