@@ -37,6 +37,11 @@ impl Fan {
         (streams > 0 && watchers >= streams).then_some(Fan { watchers, streams, own_key })
     }
 
+    /// Connections that carry the streams.
+    pub(crate) fn connections(self) -> usize {
+        self.streams.min(CONNECTIONS) as usize
+    }
+
     fn deliveries_per_put(self) -> u64 {
         if self.own_key { 1 } else { self.watchers }
     }
@@ -71,7 +76,7 @@ pub(crate) async fn run(
     fan: Fan,
 ) -> Result<Shown, WireError> {
     let mut connections = Vec::new();
-    for _ in 0..fan.streams.min(CONNECTIONS) {
+    for _ in 0..fan.connections() {
         connections.push(Connection::open(endpoint).await?);
     }
     let mut calls = Vec::new();

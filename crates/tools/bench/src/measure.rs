@@ -261,43 +261,4 @@ async fn one_client(mut client: Client, window: Window, pace: Option<Arc<Pace>>)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_what_lies_in_the_window() {
-        let window = Window::new(Duration::from_secs(1), Duration::from_secs(2));
-        let at = |ms| window.begin - Duration::from_secs(1) + Duration::from_millis(ms);
-        window.count(at(0), at(900)); // warm-up
-        window.count(at(900), at(1100)); // began before: no latency, but an answer
-        for ms in 0..98 {
-            window.count(at(1000 + ms), at(1010 + ms));
-        }
-        window.count(at(2000), at(2100));
-        window.count(at(2900), at(3400)); // ended after: a latency, but no answer
-        window.count(at(3100), at(3200)); // after
-        window.fail(3, "no");
-        let shown = window.shown(&[Counters::default(); 2]);
-        assert_eq!(shown.per_second, 50.0);
-        let near = |a: f64, b: f64| (a - b).abs() <= b / 500.0;
-        assert!(near(shown.p50_ms, 10.0), "{}", shown.p50_ms);
-        assert!(near(shown.p99_ms, 100.0), "{}", shown.p99_ms);
-        assert!(near(shown.p999_ms, 500.0), "{}", shown.p999_ms);
-        assert!(near(shown.max_ms, 500.0), "{}", shown.max_ms);
-        assert_eq!((shown.errors, shown.last_error.as_str()), (3, "no"));
-    }
-
-    #[test]
-    fn divides_cpu_by_operations() {
-        let window = Window::new(Duration::ZERO, Duration::from_secs(1));
-        for _ in 0..10 {
-            window.count(window.begin, window.begin + Duration::from_millis(1));
-        }
-        let mut after = Counters::default();
-        after.server.cpu_ns = 500_000;
-        after.client.cpu_ns = 20_000;
-        after.server.written = 3_000_000;
-        let shown = window.shown(&[Counters::default(), after]);
-        assert_eq!((shown.cpu_us, shown.client_cpu_us, shown.written_mb), (50.0, 2.0, 3.0));
-    }
-}
+mod tests;

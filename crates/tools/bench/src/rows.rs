@@ -62,7 +62,11 @@ impl Row {
     }
 
     /// Connections that the clients share, as the baseline has them: 9 for 64, 30 for 1000.
+    /// A watch has those of its streams, and one for the puts.
     pub(crate) fn connections(self) -> usize {
+        if let Kind::Watch(fan) = self.kind {
+            return fan.connections() + 1;
+        }
         match self.loop_ {
             Loop::Open(_) => 9,
             Loop::Closed(clients @ 0..=8) => clients.max(1),
@@ -95,9 +99,13 @@ mod tests {
     fn every_default_row_is_one() {
         let rows = Row::parse_list(DEFAULT).expect("good rows");
         assert_eq!(rows.len(), DEFAULT.split(',').count());
-        for row in rows {
-            assert!(row.clients() >= row.connections().min(row.clients()));
-        }
+        let connections = |text| Row::parse(text).expect("a row").connections();
+        assert_eq!(
+            ["put@1", "put@64", "put@1000", "put@9/s", "watch9s3@1", "watch99s99@1"]
+                .map(connections),
+            [1, 9, 30, 9, 4, 11],
+        );
+        assert!(rows.iter().all(|row| row.connections() >= 1));
     }
 
     #[test]
