@@ -41,6 +41,7 @@ pub(crate) fn build(
         initial_election_tick_advance: s.on("initial-election-tick-advance"),
         listen_peer_urls: s.urls("listen-peer-urls"),
         listen_client_urls: s.urls("listen-client-urls"),
+        listen_client_http_urls: s.urls("listen-client-http-urls"),
         listen_metrics_urls: s.urls("listen-metrics-urls"),
         initial_advertise_peer_urls: s.urls("initial-advertise-peer-urls"),
         advertise_client_urls: s.urls("advertise-client-urls"),
@@ -70,6 +71,8 @@ pub(crate) fn build(
         warning_unary_request_duration: s.duration_or("warning-unary-request-duration", 300)?,
         client_tls: s.tls(""),
         peer_tls: s.tls("peer-"),
+        cors: s.words("cors"),
+        host_whitelist: hosts(s.words("host-whitelist")),
         tls_min_version: tls_version(&s.text("tls-min-version"))?.unwrap_or(TlsVersion::V12),
         tls_max_version: tls_version(&s.text("tls-max-version"))?,
         bcrypt_cost: bcrypt_cost(s.uint("bcrypt-cost"), notices),
@@ -95,6 +98,11 @@ fn data_dir(source: &Source, name: &str, notices: &mut Vec<Notice>) -> PathBuf {
         }
         dir => dir.into(),
     }
+}
+
+/// As etcd has it, an empty text names one host, the nameless one.
+fn hosts(given: Vec<String>) -> Vec<String> {
+    if given.is_empty() { vec![String::new()] } else { given }
 }
 
 fn backend(source: &Source) -> Result<BackendConfig, Invalid> {

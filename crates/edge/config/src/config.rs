@@ -31,6 +31,9 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// Where clients connect.
     pub listen_client_urls: Vec<Url>,
+    /// Where clients connect for HTTP alone; when given, [`Config::listen_client_urls`] carry
+    /// gRPC alone.
+    pub listen_client_http_urls: Vec<Url>,
     /// Where only metrics and health are served.
     pub listen_metrics_urls: Vec<Url>,
     /// Peer URLs written to the membership at bootstrap.
@@ -85,6 +88,11 @@ pub struct Config {
     pub client_tls: TlsFiles,
     /// TLS between members.
     pub peer_tls: TlsFiles,
+    /// Origins that browsers may call from; `*` is all.
+    pub cors: Vec<String>,
+    /// Hosts that plain HTTP requests may name; `*` is all. Never empty: a list that was given as
+    /// an empty text holds the empty name, which is nobody's.
+    pub host_whitelist: Vec<String>,
     /// Lowest TLS version, both sides.
     pub tls_min_version: TlsVersion,
     /// Highest TLS version; the newest when `None`.

@@ -37,10 +37,10 @@ pub(crate) fn read(document: &str, notices: &mut Vec<Notice>) -> Result<Settings
         if keeps_default(flag, json) {
             continue;
         }
+        // These two lists etcd reads from one text.
         let value = match flag.name {
-            // Lists that etcd reads from one text.
             "cors" | "host-whitelist" => {
-                text(json).map(|words| Value::Words(word_set(crate::settings::words(&words))))
+                text(json).and_then(|words| Value::parse(flag.kind, &words))
             }
             _ => value_of(flag.kind, json),
         }
@@ -100,6 +100,7 @@ fn value_of(kind: Kind, json: &Json) -> Result<Value, String> {
         Kind::Text => Value::Text(text(json)?),
         Kind::Words => Value::Words(list(json)?),
         Kind::WordSet => Value::Words(word_set(list(json)?)),
+        Kind::Origins => Value::parse(kind, &text(json)?)?,
         Kind::Urls => match json.as_str() {
             Some(urls) => Value::Urls(Url::parse_list(urls).map_err(|e| e.to_string())?),
             None => return Err("expected URLs in one text, with commas between them".to_owned()),
@@ -129,13 +130,13 @@ fn value_of(kind: Kind, json: &Json) -> Result<Value, String> {
     })
 }
 
-/// YAML 1.1 has more words for it, and etcd's reader takes them.
+/// YAML 1.1 has more words for it, and etcd's reader takes them. A quoted `true` is a text to it.
 fn boolean(json: &Json) -> Option<bool> {
     match json {
         Json::Bool(on) => Some(*on),
         Json::String(word) => match word.to_ascii_lowercase().as_str() {
-            "true" | "yes" | "on" | "y" => Some(true),
-            "false" | "no" | "off" | "n" => Some(false),
+            "yes" | "on" | "y" => Some(true),
+            "no" | "off" | "n" => Some(false),
             _ => None,
         },
         _ => None,

@@ -139,6 +139,7 @@ fn kind_name(kind: Kind) -> String {
         Kind::Text => "text".to_owned(),
         Kind::Words | Kind::WordSet => "list".to_owned(),
         Kind::Urls => "URLs".to_owned(),
+        Kind::Origins => "`*` or URLs".to_owned(),
         Kind::Uint => "uint".to_owned(),
         Kind::Uint32 => "uint32".to_owned(),
         Kind::Int => "int".to_owned(),

@@ -48,7 +48,12 @@ fn wrong(text: impl Into<String>) -> Result<(), Invalid> {
 
 /// A listener is an address of this machine or `localhost`, never another name.
 fn listeners(config: &Config) -> Result<(), Invalid> {
-    let lists = [&config.listen_peer_urls, &config.listen_client_urls, &config.listen_metrics_urls];
+    let lists = [
+        &config.listen_peer_urls,
+        &config.listen_client_urls,
+        &config.listen_client_http_urls,
+        &config.listen_metrics_urls,
+    ];
     for url in lists.into_iter().flatten().filter(|url| url.socket_path().is_none()) {
         if url.host() != "localhost" && url.host().parse::<IpAddr>().is_err() {
             return wrong(format!("expected IP in URL for binding ({url})"));
@@ -56,6 +61,19 @@ fn listeners(config: &Config) -> Result<(), Invalid> {
     }
     if config.listen_client_urls.is_empty() {
         return wrong("--listen-client-urls must name at least one URL");
+    }
+    let place =
+        |url: &Url| (url.host().to_owned(), url.port(), url.socket_path().map(str::to_owned));
+    let both = |url: &&Url| {
+        // Port 0 is another one each time.
+        let fixed = url.port() != 0 || url.socket_path().is_some();
+        fixed && config.listen_client_urls.iter().any(|other| place(other) == place(url))
+    };
+    if let Some(url) = config.listen_client_http_urls.iter().find(both) {
+        return wrong(format!(
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url \
+             {url}"
+        ));
     }
     if config.listen_peer_urls.is_empty() {
         return wrong("--listen-peer-urls must name at least one URL");
@@ -206,7 +224,8 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
              with HTTPS scheme"
         ));
     }
-    if let Some(url) = lacks(&config.listen_client_urls, &config.client_tls) {
+    let clients = [&config.listen_client_urls[..], &config.listen_client_http_urls].concat();
+    if let Some(url) = lacks(&clients, &config.client_tls) {
         return wrong(format!(
             "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with \
              HTTPS scheme"
@@ -219,7 +238,7 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
         ));
     }
     plain_beside_tls("peer", &config.listen_peer_urls, &config.peer_tls, notices);
-    plain_beside_tls("client", &config.listen_client_urls, &config.client_tls, notices);
+    plain_beside_tls("client", &clients, &config.client_tls, notices);
     Ok(())
 }
 
@@ -249,11 +268,8 @@ fn refusals(source: &Source, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
         if value == default_of(flag) || !source.settings.is_set(flag.name) {
             continue;
         }
-        // An empty list of origins or hosts allows all of them, as `*` does.
-        let allows_all =
-            matches!(flag.name, "cors" | "host-whitelist") && value == Value::Words(Vec::new());
         match flag.status {
-            Status::Refused if !allows_all => return wrong(unsupported(flag, &value)),
+            Status::Refused => return wrong(unsupported(flag, &value)),
             Status::Tunes if flag.name != "v2-deprecation" => notices.push(Notice::warn(format!(
                 "--{}={value} has no effect in this release",
                 flag.name

@@ -32,6 +32,7 @@ impl Value {
             Kind::Text => Value::Text(text.to_owned()),
             Kind::Words => Value::Words(words(text)),
             Kind::WordSet => Value::Words(word_set(words(text))),
+            Kind::Origins => Value::Words(origins(text)?),
             Kind::Urls => Value::Urls(Url::parse_list(text).map_err(|e| e.to_string())?),
             Kind::Uint => Value::Uint(number::parse_uint(text).map_err(numeric)?),
             Kind::Uint32 => {
@@ -156,6 +157,15 @@ pub(crate) fn kind_of_old(row: &Renamed) -> Kind {
         New::Flag(name) => table::find(name).expect("a test looks up every new name").kind,
         New::Gate(_) => Kind::Bool,
     }
+}
+
+/// `*` alone, or origins as URLs with a port, as etcd takes them.
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    if text == "*" {
+        return Ok(vec![text.to_owned()]);
+    }
+    let one = |url: &str| Url::parse(url).map(|url| url.to_string()).map_err(|e| e.to_string());
+    text.split(',').map(one).collect::<Result<_, _>>().map(word_set)
 }
 
 pub(crate) fn words(text: &str) -> Vec<String> {

@@ -18,6 +18,8 @@ pub enum Kind {
     WordSet,
     /// Comma-separated URLs, sorted and without repeats; see [`crate::Url`].
     Urls,
+    /// `*`, or URLs like [`Kind::Urls`] but at least one.
+    Origins,
     /// 64-bit unsigned, base 0 (`0x10`, `0o17`, `1_000`).
     Uint,
     /// 32-bit unsigned, base 0.

@@ -199,7 +199,7 @@ fn other_value(flag: &table::Flag) -> &'static str {
     match flag.kind {
         Kind::Bool => unreachable!("flipped by the caller"),
         Kind::Text | Kind::Words | Kind::WordSet => "other",
-        Kind::Urls => "http://127.0.0.1:9",
+        Kind::Urls | Kind::Origins => "http://127.0.0.1:9",
         Kind::Uint | Kind::Uint32 | Kind::Int => "7",
         Kind::Duration => "7s",
         Kind::Choice(choices) => choices.iter().find(|word| **word != flag.default).unwrap(),

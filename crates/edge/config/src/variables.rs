@@ -31,9 +31,10 @@ pub(crate) fn apply(
     }
     // Read by the start itself, see server-flags 0.
     ours.remove("ETCD_UNSUPPORTED_ARCH");
+    // Empty means "not used", but etcd takes its presence for a contradiction all the same.
     for name in &args.given {
         let variable = table::variable_of(name);
-        if ours.contains_key(variable.as_str()) {
+        if env.iter().any(|(name, _)| *name == variable) {
             return Err(Invalid(format!(
                 "conflicting environment variable is shadowed by corresponding command-line flag \
                  (either unset environment variable or disable flag): {variable}"

@@ -46,6 +46,8 @@ pub struct ServerConfig {
     pub access: Access,
     /// `--warning-unary-request-duration`.
     pub slow_request: Duration,
+    /// `--metrics=extensive`: how long calls take is counted too.
+    pub extensive_metrics: bool,
     /// Connections at the same time; `None` is the descriptor limit less those
     /// that the member needs itself.
     pub max_connections: Option<usize>,
@@ -66,6 +68,7 @@ impl Default for ServerConfig {
             keepalive: Keepalive::default(),
             access: Access::default(),
             slow_request: Duration::from_millis(300),
+            extensive_metrics: false,
             max_connections: None,
         }
     }
@@ -153,6 +156,11 @@ impl<M: Member> Server<M> {
         self.urls(&[Face::Client, Face::ClientHttp])
     }
 
+    /// The URLs of `--listen-client-http-urls` as bound.
+    pub fn http_only_urls(&self) -> Vec<String> {
+        self.urls(&[Face::ClientHttp])
+    }
+
     /// The metrics URLs as bound.
     pub fn metrics_urls(&self) -> Vec<String> {
         self.urls(&[Face::Metrics])
@@ -177,7 +185,7 @@ impl<M: Member> Server<M> {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
-        let registry = Arc::new(Registry::new(count));
+        let registry = Arc::new(Registry::new(count, self.config.extensive_metrics));
         let access = Arc::new(self.config.access.clone());
         let slots = Arc::new(Semaphore::new(self.connection_limit()));
         let (stopper, stop) = Stop::pair();

@@ -53,6 +53,7 @@ fn start(mut config: Config, args: &[String], notices: &[mainstay_config::Notice
     if let Err(e) = mainstay_log::init(&report::log_settings(&config.log)) {
         return say(1, "", &format!("etcd: opening the log: {e}\n"));
     }
+    end_on_panic();
     report::started(&config, args, notices);
     let greet = |config: &Config, is_new: bool| {
         if greets {
@@ -67,6 +68,19 @@ fn start(mut config: Config, args: &[String], notices: &[mainstay_config::Notice
         }
     }
 }
+
+/// A panic on any thread ends the process, with its text on standard error and Go's exit code:
+/// what the member holds may be wrong from then on, so nobody is to be answered from it.
+fn end_on_panic() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        std::process::exit(PANIC_CODE);
+    }));
+}
+
+/// Exit code of a Go program that panicked.
+const PANIC_CODE: i32 = 2;
 
 /// Prints, and gives the exit code. A closed stream is nobody to complain to.
 fn say(code: u8, stdout: &str, stderr: &str) -> ExitCode {

@@ -115,6 +115,7 @@ fn dump(config: &Config) {
         "listen-peer-urls.json" = %urls(&config.listen_peer_urls),
         "advertise-client-urls.json" = %urls(&config.advertise_client_urls),
         "listen-client-urls.json" = %urls(&config.listen_client_urls),
+        "listen-client-http-urls.json" = %urls(&config.listen_client_http_urls),
         "listen-metrics-urls.json" = %urls(&config.listen_metrics_urls),
         "initial-cluster" = %config.initial_cluster,
         "initial-cluster-state" = "new",
@@ -149,6 +150,8 @@ fn tuning(config: &Config) {
         "grpc-keepalive-timeout" = %show(config.keepalive.timeout),
         "client-cert-auth" = config.client_tls.requires_caller_cert(),
         "peer-client-cert-auth" = config.peer_tls.requires_caller_cert(),
+        "cors.json" = %json_strings(&config.cors),
+        "host-whitelist.json" = %json_strings(&config.host_whitelist),
         "unsafe-no-fsync" = config.unsafe_no_fsync,
         "tuning of this member"
     );

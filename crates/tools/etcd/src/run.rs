@@ -8,7 +8,7 @@ use mainstay_config::{AutoCompaction, Config, TlsFiles, TlsVersion, Url};
 use mainstay_driver::{Driver, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_log::json_strings;
-use mainstay_server::{Bridge, Keepalive, Server, ServerConfig, Sockets};
+use mainstay_server::{Access, Bridge, Keepalive, Server, ServerConfig, Sockets};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,12 +42,14 @@ pub(crate) fn run(
     checks::founding(config, &options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let clock = Arc::new(OsClock::new());
     // Before the member boots: a start that fails for an address in use must not have founded one.
     let sockets = Sockets::bind(server_config(config))?;
     let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new())?;
+    // Until here a signal ends the process at once, as in etcd: a boot may take long, and every
+    // step of it can be cut short.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::over(sockets, Bridge::new(driver.handle()));
     let handle = driver.handle();
     let end = async {
@@ -97,6 +99,7 @@ pub(crate) fn run(
 /// URLs as they were bound, with the ports that the system chose for port 0.
 struct Bound {
     clients: Vec<String>,
+    http: Vec<String>,
     peers: Vec<String>,
     metrics: Vec<String>,
 }
@@ -105,6 +108,7 @@ impl Bound {
     fn of(server: &Server<Bridge>) -> Bound {
         Bound {
             clients: server.client_urls(),
+            http: server.http_only_urls(),
             peers: server.peer_urls(),
             metrics: server.metrics_urls(),
         }
@@ -126,6 +130,7 @@ fn announce(config: &Config, driver: &Driver, bound: &Bound) {
         "listen-peer-urls.json" = %json_strings(&bound.peers),
         "advertise-client-urls.json" = %json_strings(texts(&config.advertise_client_urls)),
         "listen-client-urls.json" = %json_strings(&bound.clients),
+        "listen-client-http-urls.json" = %json_strings(&bound.http),
         "listen-metrics-urls.json" = %json_strings(&bound.metrics),
         "now serving peer/client/metrics"
     );
@@ -209,6 +214,7 @@ fn server_config(config: &Config) -> ServerConfig {
     let interval = Some(config.keepalive.interval).filter(|time| !time.is_zero());
     ServerConfig {
         client_urls: texts(&config.listen_client_urls),
+        client_http_urls: texts(&config.listen_client_http_urls),
         metrics_urls: texts(&config.listen_metrics_urls),
         peer_urls: texts(&config.listen_peer_urls),
         client_tls: tls(config, &config.client_tls, ""),
@@ -216,6 +222,8 @@ fn server_config(config: &Config) -> ServerConfig {
         max_concurrent_streams: config.max_concurrent_streams,
         keepalive: Keepalive { interval, timeout: config.keepalive.timeout },
         slow_request: config.warning_unary_request_duration,
+        access: Access { hosts: config.host_whitelist.clone(), origins: config.cors.clone() },
+        extensive_metrics: config.metrics_extensive,
         ..ServerConfig::default()
     }
 }

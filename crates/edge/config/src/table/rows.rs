@@ -1,6 +1,8 @@
 //! The rows. Defaults and names are etcd 3.7.1's; the sentences are ours.
 
-use super::Kind::{Bool, Choice, Duration, Gates, Int, Text, Uint, Uint32, Urls, WordSet, Words};
+use super::Kind::{
+    Bool, Choice, Duration, Gates, Int, Origins, Text, Uint, Uint32, Urls, WordSet, Words,
+};
 use super::Status::{Ignored, Refused, RefusedNew, Tunes, Works};
 use super::{Flag, Kind, Section, Status};
 
@@ -115,7 +117,7 @@ const MEMBER: &[Flag] = &[
         "Where to listen for clients, gRPC and HTTP on one port.",
     ),
     row(
-        Refused,
+        Works,
         "listen-client-http-urls",
         Urls,
         "",
@@ -612,9 +614,9 @@ const SECURITY: &[Flag] = &[
         "=",
         "Highest TLS version: TLS1.2 or TLS1.3. Empty means the newest.",
     ),
-    row(Refused, "cors", WordSet, "*", "=", "Origins that browsers may call from."),
+    row(Works, "cors", Origins, "*", "=", "Origins that browsers may call from."),
     row(
-        Refused,
+        Works,
         "host-whitelist",
         WordSet,
         "*",
@@ -666,7 +668,7 @@ const LOGGING: &[Flag] = &[
         "Calls that take longer are logged. 0 means 300ms.",
     ),
     row(Tunes, "enable-pprof", Bool, "false", "=", "Serve profiles below /debug/pprof."),
-    row(Tunes, "metrics", Text, "basic", "=", "extensive adds histograms of gRPC handling time."),
+    row(Works, "metrics", Text, "basic", "=", "extensive adds histograms of gRPC handling time."),
     row(Tunes, "enable-distributed-tracing", Bool, "false", "=", "Send traces by OpenTelemetry."),
     row(Tunes, "distributed-tracing-address", Text, "localhost:4317", "=", "Collector of traces."),
     row(Tunes, "distributed-tracing-service-name", Text, "etcd", "=", "Service name in traces."),

@@ -3,6 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use mainstay_driver::stats::Histogram;
 
 use crate::method::{METHODS, Method};
 use crate::status::{Code, Status};
@@ -29,17 +32,25 @@ pub(crate) struct ShardCells {
     pub(crate) received_bytes: AtomicU64,
     /// `etcd_network_client_grpc_sent_bytes_total`.
     pub(crate) sent_bytes: AtomicU64,
+    /// `grpc_server_handling_seconds`, in the order of [`METHODS`]; with `--metrics=extensive`.
+    pub(crate) handling: Option<Vec<Histogram>>,
 }
 
-impl Default for ShardCells {
-    fn default() -> ShardCells {
+impl ShardCells {
+    /// Zeros; `extensive` also counts how long calls take.
+    pub(crate) fn new(extensive: bool) -> ShardCells {
+        let histogram = |_| Histogram::with_bounds(HANDLING_BOUNDS.to_vec());
         ShardCells {
             methods: METHODS.iter().map(|_| MethodCells::default()).collect(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            handling: extensive.then(|| METHODS.iter().map(histogram).collect()),
         }
     }
 }
+
+/// Buckets of handling times in seconds: Prometheus' own defaults, which etcd keeps.
+const HANDLING_BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// A shard's own handle on its counters.
 #[derive(Debug)]
@@ -62,12 +73,15 @@ impl GrpcCells {
 pub(crate) struct Tally {
     cells: Rc<GrpcCells>,
     method: &'static Method,
+    /// When handling times are counted.
+    begun: Option<Instant>,
     ended: bool,
 }
 
 impl Tally {
     pub(crate) fn start(cells: &Rc<GrpcCells>, method: &'static Method) -> Tally {
-        let tally = Tally { cells: Rc::clone(cells), method, ended: false };
+        let begun = cells.0.handling.as_ref().map(|_| Instant::now());
+        let tally = Tally { cells: Rc::clone(cells), method, begun, ended: false };
         add(&tally.own().started, 1);
         tally
     }
@@ -94,6 +108,9 @@ impl Tally {
     fn end_with(&mut self, code: Code) {
         if !std::mem::replace(&mut self.ended, true) {
             add(&self.own().handled[code as usize], 1);
+            if let Some((begun, handling)) = self.begun.zip(self.cells.0.handling.as_ref()) {
+                handling[self.method.rpc as usize].observe(begun.elapsed());
+            }
         }
     }
 

@@ -28,10 +28,11 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// A registry for `shards` shards.
-    pub(crate) fn new(shards: usize) -> Registry {
+    /// A registry for `shards` shards; `extensive` is `--metrics=extensive`.
+    pub(crate) fn new(shards: usize, extensive: bool) -> Registry {
+        let cells = |_| Arc::new(grpc::ShardCells::new(extensive));
         Registry {
-            shards: (0..shards).map(|_| Arc::default()).collect(),
+            shards: (0..shards).map(cells).collect(),
             clients: Clients::default(),
             requests: Requests::default(),
             health: HealthCells::default(),

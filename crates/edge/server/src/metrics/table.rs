@@ -443,6 +443,13 @@ fn grpc(t: &mut Table, registry: &Registry) {
         }
     }
     t.add(Type::Counter, "grpc_server_handled_total", "Calls ended, by code.", handled);
+    let handling = METHODS.iter().filter_map(|method| handling(registry, method, labels(method)));
+    t.add(
+        Type::Histogram,
+        "grpc_server_handling_seconds",
+        "How long calls took until their end.",
+        handling.collect(),
+    );
     let bytes = |pick: fn(&super::grpc::ShardCells) -> &AtomicU64| -> u64 {
         registry.shards.iter().map(|shard| pick(shard).load(Ordering::Relaxed)).sum()
     };
@@ -463,6 +470,19 @@ fn grpc(t: &mut Table, registry: &Registry) {
         "Scrapes by status.",
         vec![Sample::Value(code, registry.scrapes.get() as f64)],
     );
+}
+
+/// The handling times of a method on all shards; `None` unless they are counted.
+fn handling(registry: &Registry, method: &Method, labels: Labels) -> Option<Sample> {
+    let shards = registry.shards.iter().filter_map(|shard| shard.handling.as_ref());
+    let mut shards = shards.map(|handling| &handling[method.rpc as usize]);
+    let first = shards.next()?;
+    let (mut counts, mut sum) = (first.counts(), first.sum());
+    for shard in shards {
+        counts.iter_mut().zip(shard.counts()).for_each(|(total, count)| *total += count);
+        sum += shard.sum();
+    }
+    Some(Sample::Buckets { labels, bounds: first.bounds().to_vec(), counts, sum })
 }
 
 fn operating_system(t: &mut Table) {

@@ -42,6 +42,19 @@ pub(crate) fn ask(
     }
 }
 
+/// GET with these headers over TCP: the whole answer.
+pub(crate) fn with_headers(url: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let place = url.strip_prefix("http://").expect("plain");
+    let mut socket = TcpStream::connect(place).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let lines: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(socket, "GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
 fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> std::io::Result<Answer> {
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
     stream.flush()?;

@@ -78,6 +78,71 @@ fn one_client_port_answers_everything() {
     member.stop();
 }
 
+/// `--listen-client-http-urls` takes the HTTP endpoints away from the gRPC listener.
+#[test]
+fn http_may_have_listeners_of_its_own() {
+    let folder = Folder::new();
+    let mut command = ours();
+    command.args(anywhere(&folder)).arg("--listen-client-http-urls=http://127.0.0.1:0");
+    let member = Program::start(command);
+    let grpc = member.client_url();
+    let http = member.serving("listen-client-http-urls").remove(0);
+    assert_eq!(get(&http, "/readyz"), (200, "ok\n".to_owned()));
+    assert_eq!(get(&http, "/version").0, 200);
+    let answer = ask(&grpc, "GET", "/version", None);
+    assert!(answer.as_ref().map_or(true, |(status, _)| *status == 404), "{answer:?}");
+    member.stop();
+}
+
+/// Checked by a browser's headers; a name that is not ours is DNS rebinding.
+#[test]
+fn hosts_and_origins_are_held_against_their_lists() {
+    for (flags, path, host, origin, wanted) in [
+        (vec![], "/health", "evil.example", None, (200, Some("*"))),
+        (vec!["--host-whitelist=a.example"], "/health", "a.example:2379", None, (200, Some("*"))),
+        (vec!["--host-whitelist=a.example"], "/health", "evil.example", None, (421, None)),
+        (vec!["--host-whitelist="], "/health", "127.0.0.1", None, (421, None)),
+        (vec!["--cors=http://a:1"], "/version", "a", Some("http://a:1"), (200, Some("http://a:1"))),
+        (vec!["--cors=http://a:1"], "/version", "a", Some("http://b:1"), (200, None)),
+    ] {
+        let folder = Folder::new();
+        let mut command = ours();
+        command.args(anywhere(&folder)).args(&flags);
+        let member = Program::start(command);
+        let mut headers = vec![("Host", host)];
+        headers.extend(origin.map(|origin| ("Origin", origin)));
+        let answer = super::http::with_headers(&member.client_url(), path, &headers);
+        let answer = answer.to_ascii_lowercase();
+        assert!(answer.starts_with(&format!("http/1.1 {} ", wanted.0)), "{flags:?}: {answer}");
+        let allowed =
+            answer.lines().find_map(|line| line.strip_prefix("access-control-allow-origin: "));
+        assert_eq!(allowed, wanted.1, "{flags:?} {host} {origin:?}: {answer}");
+        member.stop();
+    }
+}
+
+/// `--metrics=extensive` adds the histogram, for every method from the start, as etcd does.
+#[test]
+fn extensive_metrics_time_the_calls() {
+    for (flag, shown) in [("--metrics=basic", false), ("--metrics=extensive", true)] {
+        let folder = Folder::new();
+        let mut command = ours();
+        command.args(anywhere(&folder)).arg(flag);
+        let member = Program::start(command);
+        let (_, text) = get(&member.client_url(), "/metrics");
+        for line in [
+            "# TYPE grpc_server_handling_seconds histogram",
+            "grpc_server_handling_seconds_bucket{grpc_method=\"Range\",\
+             grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\",le=\"0.005\"} 0",
+            "grpc_server_handling_seconds_count{grpc_method=\"Watch\",\
+             grpc_service=\"etcdserverpb.Watch\",grpc_type=\"bidi_stream\"} 0",
+        ] {
+            assert_eq!(text.lines().any(|other| other == line), shown, "{flag}: {line}");
+        }
+        member.stop();
+    }
+}
+
 #[test]
 fn unix_sockets_serve_clients_and_metrics() {
     let folder = Folder::new();

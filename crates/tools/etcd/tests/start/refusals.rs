@@ -52,6 +52,8 @@ const AS_ETCD: &[Case] = &[
         "must be \\\"host:port\\\" (unexpected empty host (http://:2380))",
     ),
     (&["--auto-compaction-mode=sometimes"], 1, "unknown auto-compaction-mode \\\"sometimes\\\""),
+    (&["--cors=nonsense"], 2, "invalid value \"nonsense\" for flag -cors: URL scheme must be http"),
+    (&["--cors="], 2, "invalid value \"\" for flag -cors: URL scheme must be http"),
     (&["--logger=capnslog"], 1, "--logger=capnslog is removed in v3.5"),
     (&["--logger=other"], 1, "unknown logger option \\\"other\\\""),
     (
@@ -88,14 +90,17 @@ const OURS: &[Case] = &[
     (&["--peer-cert-allowed-cn=a"], 1, "--peer-cert-allowed-cn=a is not supported"),
     (&["--client-cert-allowed-hostname=a"], 1, "--client-cert-allowed-hostname=a is not supported"),
     (&["--auth-token=jwt,pub-key=k"], 1, "--auth-token=jwt,pub-key=k is not supported"),
-    (&["--host-whitelist=a"], 1, "--host-whitelist=a is not supported in this release"),
-    (&["--cors=http://a:1"], 1, "--cors=http://a:1 is not supported in this release"),
     (
         &["--cipher-suites=TLS_AES_128_GCM_SHA256"],
         1,
         "--cipher-suites=TLS_AES_128_GCM_SHA256 is not",
     ),
-    (&["--listen-client-http-urls=http://127.0.0.1:0"], 1, "--listen-client-http-urls=http://127"),
+    (
+        &["--listen-client-http-urls=http://localhost:2379"],
+        1,
+        "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url \
+         http://localhost:2379",
+    ),
     (&["--log-level=loud"], 1, "unrecognized level: \\\"loud\\\""),
     // What is only asked of a new member is refused before a directory is made.
     (&["--initial-cluster-state=existing"], 1, "--initial-cluster-state=existing is not supported"),

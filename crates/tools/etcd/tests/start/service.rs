@@ -90,6 +90,31 @@ fn it_ends_by_the_signal_and_says_so() {
     }
 }
 
+/// As the first process of a container, which no signal ends by itself, it leaves with 0.
+#[test]
+fn the_first_process_of_a_container_leaves_with_zero() {
+    let folder = Folder::new();
+    let unshare = ["-r", "-p", "-f", "--kill-child"];
+    let allowed = std::process::Command::new("unshare").args(unshare).arg("true").output();
+    if !allowed.is_ok_and(|out| out.status.success()) {
+        eprintln!("\n*** DID NOT RUN: this machine makes no namespaces\n");
+        return;
+    }
+    let mut command = std::process::Command::new("unshare");
+    command.args(unshare).arg(env!("CARGO_BIN_EXE_etcd")).args(anywhere(&folder));
+    let program = Program::start(command);
+    program.client_url();
+    // unshare waits for its child and passes its exit code on, but no signals.
+    let children = format!("/proc/{0}/task/{0}/children", program.id());
+    let children = std::fs::read_to_string(children).expect("a list of children");
+    let child: i32 = children.trim().parse().expect("one child");
+    let child = rustix::process::Pid::from_raw(child).expect("a process");
+    rustix::process::kill_process(child, Signal::TERM).expect("it runs");
+    let (status, lines) = program.end();
+    assert_eq!(status.code(), Some(0), "{status}: {lines:#?}");
+    assert!(line_with(&lines, "closed etcd server").is_some(), "{lines:#?}");
+}
+
 /// The limit that connections share leaves nothing to such a process, so etcd refuses it.
 #[test]
 fn too_few_descriptors_stop_the_start() {
