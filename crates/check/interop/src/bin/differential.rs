@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         }
     }
     let Some(report) = run(plan, say) else { return ExitCode::from(2) };
+    say(&report.tally.to_string());
     let last = plan.seed.wrapping_add(report.seeds.saturating_sub(1));
     say(&format!("{report}; seeds {}..={last}, {} each", plan.seed, plan.episode));
     if report.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

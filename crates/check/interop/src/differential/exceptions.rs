@@ -132,17 +132,18 @@ impl std::fmt::Debug for Exception {
     }
 }
 
-/// Whether the two are the same, but for exceptions; both are changed to be so.
-pub(crate) fn same(op: &Op, ours: &mut Outcome, real: &mut Outcome) -> bool {
+/// Whether the two are the same, but for exceptions; both are changed to be so. With
+/// the last exception that it took.
+pub(crate) fn same(op: &Op, ours: &mut Outcome, real: &mut Outcome) -> Option<&'static str> {
     for exception in EXCEPTIONS {
-        if ours == real {
-            return true;
-        }
         if let Apply::Level(level) = exception.apply {
             level(op, ours, real);
+            if ours == real {
+                return Some(exception.name);
+            }
         }
     }
-    ours == real
+    None
 }
 
 fn parts<'a>(
@@ -348,7 +349,7 @@ fn unknown_sort_option(op: &Op, ours: &mut Outcome, real: &mut Outcome) {
 
 fn ties(op: &Op, ours: &mut Outcome, real: &mut Outcome) {
     ranges(op, ours, real, |request, left, right| {
-        if request.sort_target == 0 || left.count <= 0 || left.kvs.len() != right.kvs.len() {
+        if request.sort_target == 0 || left.count <= 12 || left.kvs.len() != right.kvs.len() {
             return;
         }
         for response in [left, right] {
@@ -367,12 +368,12 @@ fn level_ties(request: &pb::RangeRequest, response: &mut pb::RangeResponse) {
     let Some(last) = response.kvs.last().cloned().filter(|_| response.more) else { return };
     for kv in &mut response.kvs {
         if sorted_by(target, kv) == sorted_by(target, &last) {
-            let value = kv.value.clone();
-            let version = kv.version;
-            *kv = mvccpb::KeyValue::default();
+            let whole = std::mem::take(kv);
             match target {
-                1 => kv.version = version,
-                _ => kv.value = value,
+                1 => kv.version = whole.version,
+                2 => kv.create_revision = whole.create_revision,
+                3 => kv.mod_revision = whole.mod_revision,
+                _ => kv.value = whole.value,
             }
         }
     }

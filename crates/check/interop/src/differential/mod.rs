@@ -14,11 +14,11 @@ mod run;
 mod shrink;
 mod side;
 mod stream;
+mod tally;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::time::{Duration, Instant};
 
 pub use answer::{Answer, Delivered, Outcome, differences};
 pub use exceptions::{EXCEPTIONS, Exception};
@@ -27,6 +27,7 @@ pub use op::Op;
 pub use run::{Plan, Report, run};
 pub use shrink::shrink;
 pub use stream::Item;
+pub use tally::Tally;
 
 use crate::{Folder, Kind, Member, Start};
 use side::Side;
@@ -77,8 +78,8 @@ impl fmt::Display for Difference {
 pub struct Verdict {
     /// `None` when both answered the same.
     pub difference: Option<Difference>,
-    /// How long both took, without their start.
-    pub took: Duration,
+    /// What was answered the same.
+    pub tally: Tally,
 }
 
 /// Two fresh members with nothing in them.
@@ -112,7 +113,7 @@ impl Pair {
     pub async fn judge(&self, ops: &[Op]) -> Result<Verdict, String> {
         let mut left = Side::connect(&self.members.0).await?;
         let mut right = Side::connect(&self.members.1).await?;
-        let begin = Instant::now();
+        let mut tally = Tally::default();
         let mut ops = ops.to_vec();
         ops.push(Op::Settle);
         let mut done = 0;
@@ -122,27 +123,34 @@ impl Pair {
                 if let Some(mutation) = self.pairing.mutation {
                     mutation(op, &mut real);
                 }
-                if let Some(mut difference) = compare(op, ours, real) {
+                if let Err(mut difference) = compare(op, ours, real, &mut tally) {
                     difference.at = done + at;
-                    let took = begin.elapsed();
-                    return Ok(Verdict { difference: Some(difference), took });
+                    return Ok(Verdict { difference: Some(*difference), tally });
                 }
             }
             done += chunk.len();
         }
-        Ok(Verdict { difference: None, took: begin.elapsed() })
+        Ok(Verdict { difference: None, tally })
     }
 }
 
-/// `None` when the two are the same but for exceptions.
-pub(crate) fn compare(op: &Op, mut ours: Outcome, mut real: Outcome) -> Option<Difference> {
-    if ours == real {
-        return None;
-    }
+/// Counts the two when they are the same but for exceptions.
+pub(crate) fn compare(
+    op: &Op,
+    mut ours: Outcome,
+    mut real: Outcome,
+    tally: &mut Tally,
+) -> Result<(), Box<Difference>> {
     let op = op.at(ours.now);
-    if exceptions::same(&op, &mut ours, &mut real) {
-        return None;
+    if ours != real {
+        match exceptions::same(&op, &mut ours, &mut real) {
+            Some(name) => tally.excuse(name),
+            None => {
+                let lines = differences(&ours, &real);
+                return Err(Box::new(Difference { at: 0, op, lines }));
+            }
+        }
     }
-    let lines = differences(&ours, &real);
-    Some(Difference { at: 0, op, lines })
+    tally.count(&op, &ours);
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Generator, Pair, Pairing, shrink};
+use super::{Generator, Pair, Pairing, Tally, shrink};
 
 /// How many of the operations that show a difference are printed.
 const SHOWN: usize = 40;
@@ -36,6 +36,8 @@ pub struct Report {
     pub seeds: u64,
     /// Wall-clock time.
     pub took: Duration,
+    /// What they were.
+    pub tally: Tally,
     /// Every difference, in words fit to work from.
     pub differences: Vec<String>,
 }
@@ -68,6 +70,7 @@ pub fn run(plan: Plan, progress: fn(&str)) -> Option<Report> {
     let episodes = plan.ops.div_ceil(plan.episode);
     let (next, done, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let differences = Mutex::new(Vec::new());
+    let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         for _ in 0..plan.pairs {
             scope.spawn(|| {
@@ -79,11 +82,14 @@ pub fn run(plan: Plan, progress: fn(&str)) -> Option<Report> {
                     let seed = plan.seed.wrapping_add(episode);
                     let left = plan.ops - episode * plan.episode;
                     let ops = left.min(plan.episode);
-                    if let Some(text) = one(&plan, seed, ops) {
-                        progress(&text);
-                        stop.store(true, Ordering::Relaxed);
-                        differences.lock().expect("nobody panics holding it").push(text);
-                        return;
+                    match one(&plan, seed, ops) {
+                        Ok(told) => tally.lock().expect("nobody panics holding it").add(&told),
+                        Err(text) => {
+                            progress(&text);
+                            stop.store(true, Ordering::Relaxed);
+                            differences.lock().expect("nobody panics holding it").push(text);
+                            return;
+                        }
                     }
                     let all = done.fetch_add(ops, Ordering::Relaxed) + ops;
                     progress(&format!(
@@ -98,29 +104,24 @@ pub fn run(plan: Plan, progress: fn(&str)) -> Option<Report> {
         ops: done.into_inner(),
         seeds: next.into_inner().min(episodes),
         took: begin.elapsed(),
+        tally: tally.into_inner().expect("nobody panics holding it"),
         differences: differences.into_inner().expect("nobody panics holding it"),
     })
 }
 
-/// One episode; in words what was different.
-fn one(plan: &Plan, seed: u64, ops: u64) -> Option<String> {
+/// One episode: what was answered, or in words what was different.
+fn one(plan: &Plan, seed: u64, ops: u64) -> Result<Tally, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return Some(format!("seed {seed}: no runtime: {error}")),
-    };
+    let runtime = runtime.map_err(|error| format!("seed {seed}: no runtime: {error}"))?;
     let ops = Generator::new(seed).take(usize::try_from(ops).expect("fits in memory"));
     runtime.block_on(async {
-        let pair = Pair::start(plan.pairing)?;
-        let verdict = match pair.judge(&ops).await {
-            Ok(verdict) => verdict,
-            Err(error) => return Some(format!("seed {seed}: {error}")),
-        };
-        let difference = verdict.difference?;
+        let pair = Pair::start(plan.pairing).ok_or("the real etcd has gone missing")?;
+        let verdict = pair.judge(&ops).await.map_err(|error| format!("seed {seed}: {error}"))?;
+        let Some(difference) = verdict.difference else { return Ok(verdict.tally) };
         drop(pair);
         let mut text = format!("seed {seed}: DIFFERENCE at {difference}");
-        match shrink(plan.pairing, &ops[..ops.len().min(difference.at + 1)], plan.shrink_time).await
-        {
+        let shown = &ops[..ops.len().min(difference.at + 1)];
+        match shrink(plan.pairing, shown, plan.shrink_time).await {
             Ok(Some((fewer, difference))) => {
                 let _ = writeln!(text, "cut down to {} operations:", fewer.len());
                 for op in fewer.iter().take(SHOWN) {
@@ -131,6 +132,6 @@ fn one(plan: &Plan, seed: u64, ops: u64) -> Option<String> {
             Ok(None) => text.push_str("it did not come again on a fresh pair\n"),
             Err(error) => text.push_str(&error),
         }
-        Some(text)
+        Err(text)
     })
 }
