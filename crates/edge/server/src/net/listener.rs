@@ -1,7 +1,7 @@
 //! Listening sockets, and handing what they accept to the shards.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,8 +59,7 @@ impl Listener {
         };
         let (socket, place) = match place {
             Place::Tcp(host) => {
-                let listener =
-                    TcpListener::bind(&host).map_err(|e| named(e, &format!("tcp {host}")))?;
+                let listener = bind_tcp(&host).map_err(|e| named(e, &format!("tcp {host}")))?;
                 listener.set_nonblocking(true)?;
                 let place = Place::Tcp(listener.local_addr()?.to_string());
                 (Bound::Tcp(listener), place)
@@ -101,6 +100,24 @@ impl Listener {
             Bound::Unix(listener) => Bound::Unix(listener.try_clone()?),
         }))
     }
+}
+
+/// Binds as Go does: of a name's addresses the first of IPv4, so that `localhost` is 127.0.0.1
+/// even where ::1 is listed before it; and every address of IPv4 means those of IPv6 too.
+fn bind_tcp(host: &str) -> io::Result<TcpListener> {
+    let found: Vec<SocketAddr> = host.to_socket_addrs()?.collect();
+    let Some(address) = found.iter().find(|address| address.is_ipv4()).or(found.first()) else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
+    };
+    if address.is_ipv4() && address.ip().is_unspecified() {
+        let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+        match TcpListener::bind(both) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(e),
+            Err(_) => {} // A machine without IPv6.
+            bound => return bound,
+        }
+    }
+    TcpListener::bind(address)
 }
 
 /// An accepted connection on its way to a shard.
@@ -163,6 +180,8 @@ impl Live {
         match self {
             Live::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
+                // A listener of both families shows IPv4 as a piece of IPv6.
+                let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                 Ok((Loose::Tcp(stream.into_std()?), remote.to_string()))
             }
             Live::Unix(listener) => {
