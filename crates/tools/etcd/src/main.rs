@@ -36,6 +36,7 @@ fn main() -> ExitCode {
                 return say(1, "", &format!("etcd: {e}\n"));
             }
             report::notices(&notices);
+            report::running(&args);
             tracing::warn!(error = %invalid, "failed to verify flags");
             ExitCode::FAILURE
         }
@@ -96,3 +97,6 @@ fn default_host() -> Option<IpAddr> {
     socket.connect("192.0.2.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
+
+#[cfg(test)]
+mod tests;

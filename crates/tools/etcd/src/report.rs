@@ -65,10 +65,15 @@ pub(crate) fn notices(notices: &[Notice]) {
 /// The lines of a start: notices, arguments, and the whole configuration.
 pub(crate) fn started(config: &Config, args: &[String], noticed: &[Notice]) {
     notices(noticed);
+    running(args);
+    dump(config);
+}
+
+/// The line that says with which arguments the process runs.
+pub(crate) fn running(args: &[String]) {
     let program = std::env::args_os().next().unwrap_or_default().to_string_lossy().into_owned();
     let shown = json_strings(std::iter::once(program).chain(without_passwords(args)));
     info!("args.json" = %shown, "Running: ");
-    dump(config);
 }
 
 /// The arguments without a password, which is for nobody who reads the log; it may stand behind

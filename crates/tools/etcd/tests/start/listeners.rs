@@ -143,6 +143,42 @@ fn extensive_metrics_time_the_calls() {
     }
 }
 
+/// Whatever `/etc/hosts` lists first: clients of a bare start go to 127.0.0.1. And a member that
+/// listens everywhere does so for both families, as with Go.
+#[test]
+fn localhost_is_ipv4_and_everywhere_is_both() {
+    let folder = Folder::new();
+    let hosts = folder.write("hosts", "::1 localhost\n127.0.0.1 localhost\n");
+    let listen = |url: &str| {
+        let mut flags = anywhere(&folder);
+        flags.push(format!("--listen-client-urls={url}"));
+        flags
+    };
+    let script = format!("mount --bind {hosts} /etc/hosts && exec \"$0\" \"$@\"");
+    let own_hosts = ["-rm", "sh", "-c", &script];
+    let allowed = std::process::Command::new("unshare").args(own_hosts).arg("true").output();
+    if allowed.is_ok_and(|out| out.status.success()) {
+        let mut command = std::process::Command::new("unshare");
+        command.args(own_hosts).arg(env!("CARGO_BIN_EXE_etcd")).args(listen("http://localhost:0"));
+        let member = Program::start(command);
+        let url = member.client_url();
+        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+        member.stop();
+    } else {
+        eprintln!("\n*** DID NOT RUN: this machine makes no namespaces\n");
+    }
+    let mut command = ours();
+    command.args(listen("http://0.0.0.0:0"));
+    let member = Program::start(command);
+    let url = member.client_url();
+    let port = url.rsplit_once(':').expect("a port").1;
+    assert_eq!(get(&format!("http://127.0.0.1:{port}"), "/livez").0, 200);
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert_eq!(get(&format!("http://[::1]:{port}"), "/livez").0, 200);
+    }
+    member.stop();
+}
+
 #[test]
 fn unix_sockets_serve_clients_and_metrics() {
     let folder = Folder::new();
