@@ -25,6 +25,8 @@ struct Run {
     index: u64,
     /// Views of the past, and all that they show.
     pinned: Vec<(View, Vec<Bytes>)>,
+    /// How often a finished compaction was looked at.
+    finished: u32,
     what: String,
 }
 
@@ -40,6 +42,7 @@ impl Run {
             model: Model::new(),
             index: 0,
             pinned: Vec::new(),
+            finished: 0,
             what: String::new(),
         }
     }
@@ -51,7 +54,8 @@ impl Run {
             0..=27 => self.write(&mut batch),
             28 => self.compact(&mut batch),
             29..=32 => {
-                self.store.compaction_slice(1 + self.dice.below(4) as usize, &mut batch);
+                let limit = 1 + self.dice.below(60) as usize;
+                self.store.compaction_slice(limit, &mut batch);
             }
             33 | 34 => drop(self.backend.commit().unwrap()),
             35 if self.dice.one_in(3) => self.backend.defragment().unwrap(),
@@ -142,6 +146,7 @@ impl Run {
             self.check_history(&view);
         }
         if !self.store.is_compacting() && compacted > 0 && self.dice.one_in(10) {
+            self.finished += 1;
             let rows: Vec<_> = rows_in(&self.backend).iter().map(|row| row.0).collect();
             assert_eq!(rows, self.model.left(), "{}: compacted at {compacted}", self.what);
         }
@@ -238,11 +243,14 @@ impl Txn {
 
 #[test]
 fn the_store_is_as_the_model() {
+    let mut finished = 0;
     for seed in 0..60 {
         let mut run = Run::new(seed);
         for step in 0..300 {
             run.what = format!("seed {seed} step {step}");
             run.step();
         }
+        finished += run.finished;
     }
+    assert!(finished > 300, "only {finished} looks at a finished compaction");
 }
