@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 
 async fn dispatch(command: &str, options: &Options) -> Result<(), String> {
     const PAIR: [&str; 10] =
-        ["ours", "theirs", "dir", "plain", "tls", "rounds", "seconds", "keys", "value", "port"];
+        ["ours", "theirs", "dir", "plain", "tls", "rounds", "seconds", "keys", "value", "warm-up"];
     match command {
         "run" => run(options).await,
         "compare" => {

@@ -17,7 +17,12 @@ const RATE: f64 = 1000.0;
 /// Probes of a kind in flight at most; more wait, and their wait counts.
 const IN_FLIGHT: usize = 64;
 /// How long the probes run before the call, to show what the machine does by itself.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(1);
+/// The call waits until no probe waited longer in that time, because a server that
+/// still recovers from its start would be taken for one that the call stalls.
+const CALM: Duration = Duration::from_millis(50);
+/// But it does not wait longer than this.
+const CALM_PATIENCE: Duration = Duration::from_secs(20);
 /// A call that takes longer is not waited for.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -33,11 +38,10 @@ pub(crate) struct Gap {
 
 /// Probes reads and puts, open loop, while one HashKV runs.
 pub(crate) async fn hash_gap(endpoint: &Endpoint) -> Result<Gap, WireError> {
-    let begun = Instant::now();
     let reads = Probes::start(endpoint, false).await?;
     let puts = Probes::start(endpoint, true).await?;
     let connection = Connection::open(endpoint).await?;
-    tokio::time::sleep(QUIET).await;
+    let quiet = calm([&reads, &puts]).await;
     let called = Instant::now();
     let request = pb::HashKvRequest::default();
     let answer = connection.unary("/etcdserverpb.Maintenance/HashKV", &request);
@@ -50,13 +54,36 @@ pub(crate) async fn hash_gap(endpoint: &Endpoint) -> Result<Gap, WireError> {
     tokio::time::sleep(Duration::from_millis(200)).await;
     say(&format!("HashKV {:08x} at revision {}", answer.hash, answer.hash_revision));
     let (reads, puts) = (reads.stop()?, puts.stop()?);
-    let quiet = (begun + Duration::from_millis(200), called);
     let during = (called, answered);
     Ok(Gap {
         hash: answered - called,
         quiet: [longest(&reads, quiet), longest(&puts, quiet)],
         during: [longest(&reads, during), longest(&puts, during)],
     })
+}
+
+/// Waits until the server answers probes evenly; returns the last span that was looked at.
+async fn calm(probes: [&Probes; 2]) -> (Instant, Instant) {
+    let patience = Instant::now() + CALM_PATIENCE;
+    loop {
+        let from = Instant::now();
+        tokio::time::sleep(QUIET).await;
+        let span = (from, Instant::now());
+        let is_calm = probes.iter().all(|probes| {
+            let seen = probes.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            answers_evenly(&seen.waits, span)
+        });
+        if is_calm || span.1 > patience {
+            return span;
+        }
+    }
+}
+
+/// Whether the answers of a span came soon, and came at all.
+fn answers_evenly(waits: &[(Instant, Instant)], (from, to): (Instant, Instant)) -> bool {
+    let wanted = ((to - from).as_secs_f64() * RATE / 2.0) as usize;
+    let answered = waits.iter().filter(|(_, answered)| (from..to).contains(answered)).count();
+    answered >= wanted && longest(waits, (from, to)) <= CALM
 }
 
 /// The longest wait of a probe that was under way at any time in `from..to`.
@@ -85,7 +112,7 @@ struct Seen {
 impl Probes {
     async fn start(endpoint: &Endpoint, put: bool) -> Result<Probes, WireError> {
         let connection = Connection::open(endpoint).await?;
-        let pace = Pace::start(RATE, Instant::now() + QUIET + LONGEST)?;
+        let pace = Pace::start(RATE, Instant::now() + CALM_PATIENCE + QUIET + LONGEST)?;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (path, framed) = request(put);
         let tasks = (0..IN_FLIGHT)
@@ -153,5 +180,17 @@ mod tests {
         assert_eq!(ms(100, 200), 65);
         assert_eq!(ms(0, 80), 5);
         assert_eq!(ms(300, 400), 0);
+    }
+
+    #[test]
+    fn silence_is_not_calm() {
+        let zero = Instant::now();
+        let at = |ms| zero + Duration::from_millis(ms);
+        let span = (at(0), at(100));
+        let even: Vec<_> = (0..99).map(|ms| (at(ms), at(ms + 1))).collect();
+        assert!(answers_evenly(&even, span));
+        assert!(!answers_evenly(&even[..40], span), "half of them are missing");
+        let slow: Vec<_> = (0..99).map(|ms| (at(ms), at(ms.max(60)))).collect();
+        assert!(!answers_evenly(&slow, span), "the first waited for 60 ms");
     }
 }
