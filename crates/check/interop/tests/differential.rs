@@ -37,9 +37,9 @@ fn a_fresh_seed_is_answered_as_the_real_one_does() {
 }
 
 /// Ours against ours, whose answers are changed: needs no peer.
-fn shrunk(mutation: fn(&Op, &mut Outcome)) -> Vec<Op> {
+fn shrunk(ops: usize, mutation: fn(&Op, &mut Outcome)) -> Vec<Op> {
     let pairing = Pairing { left: Kind::Ours, right: Kind::Ours, mutation: Some(mutation) };
-    let ops = Generator::new(7).take(400);
+    let ops = Generator::new(7).take(ops);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let found =
         runtime.expect("a runtime").block_on(shrink(pairing, &ops, Duration::from_secs(40)));
@@ -50,7 +50,7 @@ fn shrunk(mutation: fn(&Op, &mut Outcome)) -> Vec<Op> {
 
 #[test]
 fn one_wrong_number_in_an_answer_is_found_and_cut_down() {
-    let fewer = shrunk(|op, outcome| {
+    let fewer = shrunk(400, |op, outcome| {
         if let (Op::Delete(_), Answer::Delete(response)) = (op, &mut outcome.answer)
             && response.deleted > 1
         {
@@ -63,7 +63,7 @@ fn one_wrong_number_in_an_answer_is_found_and_cut_down() {
 
 #[test]
 fn one_event_that_a_watcher_is_not_told_is_found() {
-    let fewer = shrunk(|_, outcome| {
+    let fewer = shrunk(1500, |_, outcome| {
         for ((stream, _), items) in &mut outcome.delivered {
             let last = items.iter().rposition(|item| matches!(item, Item::Event(_)));
             if let Some(last) = last.filter(|_| *stream == 0) {
