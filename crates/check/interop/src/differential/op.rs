@@ -122,12 +122,7 @@ impl Op {
     /// not matter.
     pub(crate) fn is_read(&self) -> bool {
         match self {
-            Op::Range(_)
-            | Op::TimeToLive(_)
-            | Op::Leases
-            | Op::HashKv(_)
-            | Op::Members(_)
-            | Op::Settle => !matches!(self, Op::Settle),
+            Op::Range(_) | Op::TimeToLive(_) | Op::Leases | Op::HashKv(_) | Op::Members(_) => true,
             Op::Txn(request) => {
                 let range =
                     |op: &pb::RequestOp| matches!(op.request, Some(Request::RequestRange(_)));
@@ -162,11 +157,10 @@ fn txn_at(request: &mut pb::TxnRequest, now: i64) {
 
 fn txn_compares(request: &mut pb::TxnRequest, now: i64) {
     for compare in &mut request.compare {
-        match &mut compare.target_union {
-            Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) => {
-                absolute(revision, now);
-            }
-            _ => {}
+        if let Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) =
+            &mut compare.target_union
+        {
+            absolute(revision, now);
         }
     }
     for op in request.success.iter_mut().chain(&mut request.failure) {
