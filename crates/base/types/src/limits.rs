@@ -23,6 +23,10 @@ pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 /// Leases revoked in one turn of the expiry loop (etcd, `leaseRevokeRate` / 2).
 pub const LEASE_REVOKES_PER_TURN: usize = 500;
 
+/// Largest revision, sub revision or version of a key that is read from a db (ours): nobody gets
+/// there by counting, so more is damage, and leaves no room for what follows.
+pub const REVISION_MAX: i64 = 1 << 62;
+
 /// Default quota of the backend in bytes (etcd).
 pub const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mainstay_backend::{Backend, KeyValueRef};
+use mainstay_types::limits::REVISION_MAX;
 use mainstay_types::{LeaseId, Revision};
 
 use crate::compaction::Compacting;
@@ -14,6 +15,7 @@ use crate::sorting::Sorting;
 use crate::store::Store;
 
 const NOT_A_PAIR: &str = "not a key-value";
+const TOO_LARGE: &str = "beyond what a store can have counted to";
 
 /// Takes rows in order while the db is opened.
 #[derive(Default)]
@@ -46,6 +48,10 @@ impl Loading {
             self.damaged.get_or_insert((revision, NOT_A_PAIR));
             return;
         };
+        if revision.main.max(revision.sub).max(kv.version) > REVISION_MAX {
+            self.damaged.get_or_insert((revision, TOO_LARGE));
+            return;
+        }
         // A bumped revision leaves a row without a key (disk.md 8.1). No request can name
         // that key, but compaction and hashes count it as one, as etcd's index does.
         let change = match tombstone {
@@ -77,12 +83,16 @@ impl Loading {
         let meta = backend.meta()?;
         let finished = meta.finished_compaction.unwrap_or(-1);
         let scheduled = meta.scheduled_compaction.unwrap_or(-1);
-        let revision = self.newest.main.max(finished).max(scheduled).max(1);
+        let compaction = finished.max(scheduled);
+        if compaction > REVISION_MAX {
+            return Err(MvccError::Row { revision: Revision::new(compaction, 0), what: TOO_LARGE });
+        }
+        let revision = self.newest.main.max(compaction).max(1);
         let store = Store {
             backend: backend.clone(),
             index: self.index,
             revision,
-            compacted: finished.max(scheduled),
+            compacted: compaction,
             compacting: (scheduled > finished).then(|| Compacting::new(scheduled, None)),
         };
         Ok(Loaded { store, attached: self.leases.into_iter().collect() })

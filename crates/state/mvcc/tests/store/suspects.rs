@@ -214,3 +214,27 @@ fn with_no_key_left_a_hash_does_not_depend_on_how_far_a_compaction_is() {
     let rows = backend.rows_of(Bucket::Key).unwrap();
     assert_eq!(loaded.hash, hash_of(rows.iter().map(|(key, value)| (key, value))));
 }
+
+/// Numbers after which no next one comes: counting on from them would wrap around.
+#[test]
+fn revisions_and_versions_that_leave_no_room_are_damage() {
+    const MAX: i64 = i64::MAX;
+    for (main, sub, version, compacted) in
+        [(MAX, 0, 1, 1), (MAX - 1, 0, 1, 1), (2, MAX, 1, 1), (2, 0, MAX, 1), (2, 0, 1, MAX)]
+    {
+        let disk = disk(1);
+        let mut bolt = bolt::Bolt::open(&disk, PATH.as_ref(), bolt::Options::default()).unwrap();
+        let mut write = bolt::WriteBatch::new();
+        write.create_bucket(b"key");
+        write.create_bucket(b"meta");
+        let kv = KeyValueRef { key: b"a", version, ..Default::default() };
+        let key = encode_revision(Revision::new(main, sub), false);
+        write.put(b"key", key, encode_key_value(&kv));
+        let compaction = encode_revision(Revision::new(compacted, 0), false);
+        write.put(b"meta", Bytes::from_static(meta::FINISHED_COMPACT_REV), compaction);
+        bolt.commit(write).unwrap();
+        drop(bolt);
+        let Err(complaint) = try_load(&disk) else { panic!("damage was accepted") };
+        assert!(complaint.contains("counted to"), "{complaint}");
+    }
+}
