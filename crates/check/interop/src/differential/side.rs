@@ -134,6 +134,7 @@ impl Side {
             }
             Op::Settle => Answer::Done,
             Op::BriefLease(request) => self.brief_lease(request).await,
+            Op::Compact(request) => self.compact(request).await,
             plain => ask(self.stubs.clone(), plain).await,
         };
         for part in answer.parts_mut() {
@@ -189,6 +190,17 @@ impl Side {
             self.future.retain(|waiting| waiting.watch_id != watch_id);
         }
         if answered { Answer::Done } else { Answer::Missing("no end of a watcher".to_owned()) }
+    }
+
+    /// Compacts, and waits for the work behind it: see `hash-while-compacting`.
+    async fn compact(&mut self, request: pb::CompactionRequest) -> Answer {
+        let answer = ask(self.stubs.clone(), Op::Compact(request)).await;
+        if matches!(answer, Answer::Compact(_)) && !request.physical {
+            let again = pb::CompactionRequest { physical: true, ..request };
+            // Refused as already compacted, but not before the work is done.
+            ask(self.stubs.clone(), Op::Compact(again)).await;
+        }
+        answer
     }
 
     async fn brief_lease(&mut self, request: pb::LeaseGrantRequest) -> Answer {
