@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.etcd.io/etcd/client/v3/leasing"
@@ -29,7 +30,17 @@ func endpoint(t *testing.T) string {
 }
 
 func client(t *testing.T) *clientv3.Client {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint(t)}, DialTimeout: 5 * time.Second})
+	config := clientv3.Config{Endpoints: []string{endpoint(t)}, DialTimeout: 5 * time.Second}
+	// Over mutual TLS when a test says with which files.
+	if ca := os.Getenv("INTEROP_CA"); ca != "" {
+		files := transport.TLSInfo{TrustedCAFile: ca, CertFile: os.Getenv("INTEROP_CERT"), KeyFile: os.Getenv("INTEROP_KEY")}
+		tls, err := files.ClientConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.TLS = tls
+	}
+	c, err := clientv3.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -254,7 +254,15 @@ impl Line {
     pub(crate) fn read_as(name: &str, args: &[String]) -> Result<Line, Failure> {
         let mut all: Vec<String> = name.split(' ').map(str::to_owned).collect();
         all.extend_from_slice(args);
-        Line::read(&all)
+        let line = Line::read(&all)?;
+        // Such a line has the command's own flags and no others.
+        match GLOBAL.iter().find(|flag| line.given(flag.name)) {
+            Some(Flag { short: Some(letter), .. }) => {
+                Err(Failure::error(format!("unknown shorthand flag: '{letter}' in -{letter}")))
+            }
+            Some(flag) => Err(Failure::error(format!("unknown flag: --{}", flag.name))),
+            None => Ok(line),
+        }
     }
 
     fn take(&mut self, arg: &str, next: &mut dyn FnMut() -> Option<String>) -> Result<(), Failure> {

@@ -130,15 +130,15 @@ fn take_environment(line: &mut Line) -> Result<(), Failure> {
             }
             continue;
         };
-        if value.is_empty() {
-            continue;
-        }
         if line.given(flag.name) {
             // A line of the log and no error, as etcdctl's.
             complain(&format!(
                 "{{\"level\":\"fatal\",\"msg\":\"conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))\",\"environment-variable\":{name:?}}}"
             ));
             return Err(Failure::error(""));
+        }
+        if value.is_empty() {
+            continue;
         }
         line.set(flag, value)?;
     }

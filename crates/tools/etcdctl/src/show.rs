@@ -95,8 +95,8 @@ impl Show {
             }
             Form::Fields => {
                 self.header(r.header.as_ref());
-                r.prev_kvs.iter().for_each(|kv| self.fields_kv("Prev", kv));
                 say(&format!("\"Deleted\" : {}", r.deleted));
+                r.prev_kvs.iter().for_each(|kv| self.fields_kv("Prev", kv));
                 Ok(())
             }
             _ => self.coded(r, messages::delete),
@@ -295,9 +295,11 @@ impl Show {
             }
             Form::Fields => {
                 for h in all {
+                    say(&format!("\"Endpoint\" : {}", quote(h.endpoint.as_bytes())));
                     say(&format!("\"Health\" : {}", h.error.is_none()));
-                    say(&format!("\"Took\" : {:?}", duration::show(h.took)));
-                    say(&format!("\"Error\" : {:?}", h.error.as_deref().unwrap_or_default()));
+                    say(&format!("\"Took\" : {}", duration::show(h.took)));
+                    say(&format!("\"Error\" : {}", h.error.as_deref().unwrap_or_default()));
+                    say("");
                 }
             }
             Form::Table => {

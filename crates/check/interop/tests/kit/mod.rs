@@ -9,12 +9,12 @@ use std::sync::Mutex;
 use mainstay_interop::{Folder, Kind, Start};
 
 /// A client's sources in this crate.
-pub fn sources(name: &str) -> PathBuf {
+pub(crate) fn sources(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// `target/interop-clients/NAME`, where what a client needs is installed.
-pub fn installed(name: &str) -> PathBuf {
+pub(crate) fn installed(name: &str) -> PathBuf {
     // A test's own binary is in target/PROFILE/deps.
     let me = std::env::current_exe().expect("a running test has a path");
     let target = me.ancestors().nth(3).expect("target/PROFILE/deps/test");
@@ -26,7 +26,7 @@ pub fn installed(name: &str) -> PathBuf {
 ///
 /// # Panics
 /// When it cannot be had while `MAINSTAY_REQUIRE_PEERS` is set.
-pub fn bring(folder: &Path, pins: &Path, commands: &mut [Command]) -> bool {
+pub(crate) fn bring(folder: &Path, pins: &Path, commands: &mut [Command]) -> bool {
     // The tests of one file share what is installed.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
@@ -54,7 +54,7 @@ pub fn bring(folder: &Path, pins: &Path, commands: &mut [Command]) -> bool {
 
 /// Starts a member of this kind and runs a client's tests against it; every one must
 /// pass, and `ran` must be in what they say, or they have not run at all.
-pub fn passes_on(kind: Kind, name: &str, mut client: Command, ran: &str) {
+pub(crate) fn passes_on(kind: Kind, name: &str, mut client: Command, ran: &str) {
     let folder = Folder::new(name);
     let Some(member) = Start::new(kind, &folder.path().join("m.etcd")).run() else { return };
     let told = client.env("INTEROP_ENDPOINT", member.endpoint()).output();
