@@ -201,12 +201,12 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
         }
         _ => machine.conf_state(),
     };
-    refuse_several_members(&conf_state, &replay.entries, applied, &options.data_dir)?;
     let (snapshot_index, snapshot_term) =
         snapshot.as_ref().map(|s| (s.index, s.term)).unwrap_or_default();
     // A commit that only moved the index is not synced; what is applied was committed.
     let commit = replay.hard_state.commit.max(applied);
     let hard_state = HardState { commit, ..replay.hard_state };
+    refuse_several_members(&conf_state, &replay.entries, (applied, commit), &options.data_dir)?;
     let mut config = member_config(options, identity.member, seed);
     config.raft.applied = applied;
     config.last_snapshot = snapshot_index;
@@ -216,11 +216,12 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
 }
 
 /// A member that knows of others would wait for them for ever: there is no transport yet. What
-/// the log holds beyond the db counts too, since a lone voter commits all of its log.
+/// the log holds beyond the db counts too, since a lone voter commits all of its log; but a
+/// removal that is not committed would need the one to be removed.
 fn refuse_several_members(
     conf_state: &ConfState,
     entries: &[mainstay_raft::Entry],
-    applied: Index,
+    (applied, commit): (Index, Index),
     data_dir: &Path,
 ) -> Result<(), BootError> {
     let lists = [&conf_state.voters, &conf_state.voters_outgoing, &conf_state.learners];
@@ -235,10 +236,10 @@ fn refuse_several_members(
                 ConfChangeKind::AddNode | ConfChangeKind::AddLearnerNode => {
                     members.insert(single.node);
                 }
-                ConfChangeKind::RemoveNode => {
+                ConfChangeKind::RemoveNode if entry.index <= commit => {
                     members.remove(&single.node);
                 }
-                ConfChangeKind::UpdateNode => {}
+                ConfChangeKind::RemoveNode | ConfChangeKind::UpdateNode => {}
             }
         }
     }
