@@ -56,10 +56,10 @@ pub(crate) async fn serve<M: Member>(seat: Rc<Seat<M>>, accepted: Accepted) {
 fn rejected(face: Face, remote: &str, error: &io::Error) {
     match face {
         Face::Peer => {
-            tracing::warn!(remote_addr = remote, error = %error, "rejected connection on peer endpoint");
+            tracing::warn!("remote-addr" = remote, error = %error, "rejected connection on peer endpoint");
         }
         Face::Metrics | Face::Client | Face::ClientGrpc | Face::ClientHttp => {
-            tracing::warn!(remote_addr = remote, error = %error, "rejected connection on client endpoint");
+            tracing::warn!("remote-addr" = remote, error = %error, "rejected connection on client endpoint");
         }
     }
 }
