@@ -1,6 +1,6 @@
 //! A directory that knows of other members is refused: there is nobody to reach them with.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use mainstay_driver::{BootError, Driver, Options};
@@ -9,8 +9,8 @@ use mainstay_raft::{ConfChange, ConfChangeKind, Entry, EntryKind, HardState};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::{SnapshotMark, Wal};
 
-fn start(data_dir: &PathBuf) -> Result<Driver, BootError> {
-    let options = Options { data_dir: data_dir.clone(), ..Options::default() };
+fn start(data_dir: &Path) -> Result<Driver, BootError> {
+    let options = Options { data_dir: data_dir.to_owned(), ..Options::default() };
     Driver::start(options, Arc::new(OsDisk), Arc::new(OsClock::new()), &mut OsDice::new())
 }
 
@@ -18,8 +18,8 @@ const OTHER: MemberId = MemberId(0xabc);
 
 /// Adds a change of members to the end of the log, as a member that was killed before it applied
 /// the change leaves it.
-fn append(data_dir: &PathBuf, kind: ConfChangeKind, committed: bool) {
-    let options = Options { data_dir: data_dir.clone(), ..Options::default() };
+fn append(data_dir: &Path, kind: ConfChangeKind, committed: bool) {
+    let options = Options { data_dir: data_dir.to_owned(), ..Options::default() };
     let from = SnapshotMark::default();
     let (mut wal, replay) = Wal::open(Arc::new(OsDisk), &options.wal_path(), &from).expect("a log");
     let last = replay.entries.last().expect("a member has published itself");
