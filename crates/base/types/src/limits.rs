@@ -80,6 +80,13 @@ pub const RESERVED_FDS: u64 = 150;
 /// Keys of a range up to which it is read on the connection's own thread (ours).
 pub const SHARD_RANGE_KEYS_MAX: i64 = 1_000;
 
+/// Room in the last segment of the log below which writes are refused while the disk has
+/// none for another: deletions, compactions and alarms must still fit (ours).
+pub const LOG_RESERVE_BYTES: u64 = 16 << 20;
+/// Room that a disk found full must show before writes are taken again (ours).
+pub const ROOM_PROBE_BYTES: u64 = 16 << 20;
+
+const _: () = assert!(LOG_RESERVE_BYTES < WAL_SEGMENT_BYTES / 2);
 const _: () = assert!(WAL_RECORD_BYTES_MAX > REQUEST_BYTES_DEFAULT);
 const _: () = assert!(SNAPSHOT_BLOB_BYTES.is_multiple_of(512));
 

@@ -11,17 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_backend::Backend;
-use mainstay_env::{Clock, Disk};
+use mainstay_backend::{Backend, BackendError};
+use mainstay_env::{Clock, Disk, OpenMode};
 use mainstay_raft::{ConfState, Snapshot};
+use mainstay_types::limits::ROOM_PROBE_BYTES;
 use mainstay_types::{Index, Term};
-use mainstay_wal::{SnapshotMark, snap};
+use mainstay_wal::{SnapshotMark, WalError, snap};
 use tokio::sync::oneshot;
 
 use crate::consensus::Command;
 use crate::handle::RequestError;
 use crate::log_thread::LogHandle;
 use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
+use crate::space::Space;
 use crate::stats::Stats;
 use crate::stop::Stop;
 
@@ -30,6 +32,12 @@ type Slot = oneshot::Sender<Result<(), RequestError>>;
 /// Orders that may wait; every client order holds a request of its own, so more
 /// than this many are refused.
 const QUEUE_MAX: usize = 1024;
+/// How long a full disk is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+/// Shows whether there is room; a start removes what is left of it.
+const ROOM_PROBE: &str = "tmp.room";
+/// A defragmented file on its way.
+const DEFRAGMENTED: &str = "db.tmp.0";
 
 enum Order {
     /// Rows wait that did not before, or more than the limit.
@@ -41,6 +49,7 @@ enum Order {
 }
 
 /// The replicated state's membership at an index, as a `.snap` file holds it.
+#[derive(Clone)]
 pub(crate) struct StateAt {
     pub(crate) index: Index,
     pub(crate) term: Term,
@@ -124,11 +133,14 @@ pub(crate) struct Committer {
     pub(crate) consensus: Sender<Command>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) stop: Stop,
+    pub(crate) space: Space,
+    /// A snapshot that was asked for and is not on the disk yet.
+    pub(crate) wanted: Option<StateAt>,
 }
 
 impl Committer {
     /// Runs until stopped.
-    pub(crate) fn run(self, orders: &Orders) {
+    pub(crate) fn run(mut self, orders: &Orders) {
         let mut due: Option<Duration> = None;
         loop {
             let order = match due {
@@ -138,66 +150,125 @@ impl Committer {
             let result = match order {
                 Ok(Order::Gathered) => {
                     due.get_or_insert(self.clock.now() + self.interval);
-                    if self.backend.pending_ops() >= self.ops_limit {
-                        self.commit(orders)
-                    } else {
+                    if self.backend.pending_ops() < self.ops_limit || self.space.is_db_full() {
                         continue;
                     }
+                    self.commit(orders)
                 }
                 Ok(Order::Commit(slot)) => answer(slot, self.commit(orders)),
-                Ok(Order::Defragment(slot)) => answer(slot, self.defragment(orders)),
-                Ok(Order::Snapshot(state)) => self.snapshot(orders, state),
-                Err(Nothing::Timeout) => self.commit(orders),
-                Ok(Order::Stop) | Err(Nothing::Closed) => {
-                    if let Err(error) = self.commit(orders) {
-                        tracing::error!(%error, "failed to commit at the end; the log has it all");
+                Ok(Order::Defragment(slot)) => self.defragment(orders, slot),
+                Ok(Order::Snapshot(state)) => {
+                    self.wanted = Some(state);
+                    self.snapshot(orders)
+                }
+                Err(Nothing::Timeout) => self.commit(orders).and_then(|()| self.snapshot(orders)),
+                Ok(Order::Stop) | Err(Nothing::Closed) => return self.end(orders),
+            };
+            due = match result {
+                Ok(()) => self.look_for_room(),
+                Err(Failure::NoRoom(error)) => {
+                    if self.space.db_full(true) {
+                        tracing::warn!(%error, "no room on the disk; the log has it all");
                     }
+                    Some(self.clock.now() + RETRY)
+                }
+                Err(Failure::Final { what, error }) => {
+                    tracing::error!(%error, "{what}");
+                    self.stop.because(format!("{what}: {error}"));
                     return;
                 }
             };
-            due = None;
-            if let Err(error) = result {
-                tracing::error!(%error, "failed to commit tx");
-                self.stop.because(format!("failed to commit tx: {error}"));
-                return;
-            }
         }
     }
 
-    fn commit(&self, orders: &Orders) -> Result<(), RequestError> {
+    fn end(&self, orders: &Orders) {
+        if let Err(failure) = self.commit(orders) {
+            let error = failure.to_string();
+            tracing::error!(%error, "failed to commit at the end; the log has it all");
+        }
+    }
+
+    /// Whether a disk that was full has room to go on, not just for what waited; when
+    /// to look again if not.
+    fn look_for_room(&self) -> Option<Duration> {
+        if !self.space.is_db_full() {
+            return None;
+        }
+        let path = self.snap_dir.join(ROOM_PROBE);
+        let probe = self.disk.open(&path, OpenMode::CreateNew);
+        let probed = probe.and_then(|file| file.allocate(ROOM_PROBE_BYTES));
+        // Not there, or removed at the next start.
+        let _ = self.disk.remove_file(&path);
+        if probed.is_err() {
+            return Some(self.clock.now() + RETRY);
+        }
+        self.space.db_full(false);
+        tracing::info!("there is room on the disk again");
+        None
+    }
+
+    fn commit(&self, orders: &Orders) -> Result<(), Failure> {
         // Cleared before the look, so that rows appended after it poke again.
         orders.gathering.store(false, Ordering::Release);
         if self.backend.pending_ops() == 0 {
             return Ok(());
         }
         let before = self.clock.now();
-        self.backend.commit().map_err(storage)?;
+        self.backend.commit().map_err(Failure::of_commit)?;
         self.stats.backend_commit.observe(self.clock.now().saturating_sub(before));
         Ok(())
     }
 
-    fn defragment(&self, orders: &Orders) -> Result<(), RequestError> {
-        self.commit(orders)?;
+    /// A disk without room for a second file is the client's to hear of, and nothing else.
+    fn defragment(&self, orders: &Orders, slot: Slot) -> Result<(), Failure> {
+        if let Err(failure) = self.commit(orders) {
+            return answer(slot, Err(failure));
+        }
         let before = self.clock.now();
         tracing::info!("defragmenting");
-        self.backend.defragment().map_err(storage)?;
+        self.stats.defrag_inflight.set(1);
+        let done = self.backend.defragment();
+        self.stats.defrag_inflight.set(0);
+        if let Err(error) = done {
+            let no_room = is_full(&error);
+            let error = error.to_string();
+            if !no_room {
+                return answer(slot, Err(Failure::Final { what: "failed to defragment", error }));
+            }
+            tracing::error!(%error, "failed to defragment; the old file stays in use");
+            // It takes room that others need; what stays is removed at the next start.
+            let _ = self.disk.remove_file(&self.snap_dir.join(DEFRAGMENTED));
+            // The client may have gone.
+            let _ = slot.send(Err(RequestError::Storage(error)));
+            return Ok(());
+        }
         let took = self.clock.now().saturating_sub(before);
         self.stats.backend_defrag.observe(took);
         tracing::info!(took = ?took, "finished defragmenting directory");
-        Ok(())
+        answer(slot, Ok(()))
     }
 
-    /// Order matters (disk.md 3): the db first, then `.snap`, then the log's record
-    /// that makes it count, then what it makes superfluous.
-    fn snapshot(&self, orders: &Orders, state: StateAt) -> Result<(), RequestError> {
+    /// Takes the snapshot that is wanted, if one is. Order matters (disk.md 3): the db
+    /// first, then `.snap`, then the log's record that makes it count, then what it
+    /// makes superfluous.
+    fn snapshot(&mut self, orders: &Orders) -> Result<(), Failure> {
+        let Some(StateAt { index, term, conf_state, data }) = self.wanted.clone() else {
+            return Ok(());
+        };
         self.commit(orders)?;
-        let StateAt { index, term, conf_state, data } = state;
+        let before = self.clock.now();
         let mark = SnapshotMark { index, term, conf_state: Some(conf_state.clone()) };
         let snapshot = Snapshot { data, index, term, conf_state };
-        snap::save(&*self.disk, &self.snap_dir, &snapshot).map_err(storage)?;
+        snap::save(&*self.disk, &self.snap_dir, &snapshot).map_err(Failure::of_snapshot)?;
+        self.wanted = None;
+        // Writing it is little beside the sync.
+        let took = self.clock.now().saturating_sub(before);
+        self.stats.snap_save.observe(took);
+        self.stats.snap_fsync.observe(took);
         tracing::info!(snapshot.index = index.0, snapshot.term = term.0, "saved snapshot");
         if self.max_snapshots > 0 {
-            snap::purge(&*self.disk, &self.snap_dir, self.max_snapshots).map_err(storage)?;
+            let purged = snap::purge(&*self.disk, &self.snap_dir, self.max_snapshots);
+            purged.map_err(Failure::of_snapshot)?;
         }
         let consensus = self.consensus.clone();
         self.log.snapshot(
@@ -211,13 +282,53 @@ impl Committer {
     }
 }
 
-/// Gives a client its answer; a failure stops the thread as well.
-fn answer(slot: Slot, result: Result<(), RequestError>) -> Result<(), RequestError> {
-    // The client may have gone.
-    let _ = slot.send(result.clone());
-    result
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Nothing of it is done; it may be tried again.
+    #[error("{0}")]
+    NoRoom(String),
+    /// The member must stop. `what` is etcd's line for it.
+    #[error("{what}: {error}")]
+    Final { what: &'static str, error: String },
 }
 
-fn storage(error: impl std::fmt::Display) -> RequestError {
-    RequestError::Storage(error.to_string())
+impl Failure {
+    fn of_commit(error: BackendError) -> Failure {
+        match error {
+            BackendError::Bolt(full @ mainstay_bolt::Error::Full { .. }) => {
+                Failure::NoRoom(full.to_string())
+            }
+            error => Failure::Final { what: "failed to commit tx", error: error.to_string() },
+        }
+    }
+
+    fn of_snapshot(error: WalError) -> Failure {
+        if error.is_full() {
+            return Failure::NoRoom(error.to_string());
+        }
+        Failure::Final { what: "failed to save snapshot", error: error.to_string() }
+    }
+}
+
+/// Whether a defragmentation found no room for its file.
+fn is_full(error: &BackendError) -> bool {
+    let source = match error {
+        BackendError::Bolt(mainstay_bolt::Error::Full { .. }) => return true,
+        BackendError::Bolt(mainstay_bolt::Error::Disk { source, .. })
+        | BackendError::Disk { source, .. } => source,
+        _ => return false,
+    };
+    source.kind() == std::io::ErrorKind::StorageFull
+}
+
+/// Gives a client its answer, and hands it on.
+fn answer(slot: Slot, result: Result<(), Failure>) -> Result<(), Failure> {
+    let told = match &result {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(RequestError::Storage(failure.to_string())),
+    };
+    // The client may have gone.
+    let _ = slot.send(told);
+    result
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_member::{Effect, Input, Member};
-use mainstay_raft::{ConfChange, Entry, EntryKind, Role};
+use mainstay_raft::{ConfChange, Entry, EntryKind, Mark, Role};
 use mainstay_types::{Index, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -61,6 +61,8 @@ pub(crate) struct Consensus {
     next_tick: Duration,
     /// Applied index last told to the member.
     applied: Index,
+    /// The newest mark that went to the log, and the newest that came back.
+    marks: (Mark, Mark),
     read_ctx: u64,
     /// Reads that a round will confirm, by context.
     asking: BTreeMap<u64, Vec<ReadSlot>>,
@@ -87,6 +89,7 @@ impl Consensus {
             effects: Vec::new(),
             next_tick,
             applied,
+            marks: (Mark(0), Mark(0)),
             read_ctx: 0,
             asking: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -104,6 +107,7 @@ impl Consensus {
                 Err(Nothing::Closed) => Flow::End,
             };
             if flow == Flow::End {
+                self.settle();
                 break;
             }
             self.tick_when_due();
@@ -151,9 +155,26 @@ impl Consensus {
 
     fn take_progress(&mut self) {
         if let Some(mark) = self.log.take_persisted() {
-            self.feed(Input::Persisted(mark));
+            self.persisted(mark);
         }
         self.take_applied();
+    }
+
+    /// Waits for what is on its way to the log and carries out what follows; then a
+    /// tick makes raft write down how far it has committed (see `Output`), so that
+    /// whoever opens the log next knows it at once.
+    fn settle(&mut self) {
+        loop {
+            self.take_progress();
+            self.carry_out();
+            if self.marks.1 >= self.marks.0 || self.shared.stop.reason().is_some() {
+                break;
+            }
+            // Whatever it is, it comes too late, but for progress.
+            let _ = self.commands.recv_timeout(self.shared.options.tick);
+        }
+        self.feed(Input::Tick);
+        self.carry_out();
     }
 
     fn take_applied(&mut self) {
@@ -184,14 +205,20 @@ impl Consensus {
     }
 
     fn persist(&mut self, persist: Persist) {
+        self.marks.0 = persist.mark;
         if !self.member.is_lone_leader() {
             return self.log.persist(persist);
         }
         // In order: what the log thread wrote came before.
         let earlier = self.log.take_persisted();
         for mark in earlier.into_iter().chain(self.log.persist_here(persist)) {
-            self.feed(Input::Persisted(mark));
+            self.persisted(mark);
         }
+    }
+
+    fn persisted(&mut self, mark: Mark) {
+        self.marks.1 = mark;
+        self.feed(Input::Persisted(mark));
     }
 
     /// A few small entries of a lone voter are applied here: nobody waits for this

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_apply::quota::Quota;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::membershippb;
 use mainstay_types::Version;
@@ -38,7 +39,9 @@ impl Duties {
         // Nobody may wait for it.
         let _ = self.ready.send(true);
         let mut compactor = self.shared.options.auto_compaction.map(Compactor::new);
+        let mut told = false;
         while let Err(Nothing::Timeout) = stop.recv_timeout(TURN) {
+            self.tell_space(&mut told);
             if !self.shared.leads() {
                 continue;
             }
@@ -120,6 +123,30 @@ impl Duties {
             cluster_version_set: Some(request),
             ..Default::default()
         });
+    }
+
+    /// Raises NOSPACE while the disk is full; takes the alarm back when there is room,
+    /// if it stood for that and the quota allows.
+    fn tell_space(&self, told: &mut bool) {
+        let shared = &self.shared;
+        let me = shared.identity.member.0;
+        let alarms = shared.alarms.load().list(pb::AlarmType::Nospace as i32);
+        let alarmed = alarms.iter().any(|alarm| alarm.member_id == me);
+        if shared.space.is_full() {
+            *told = true;
+            if !alarmed {
+                tracing::warn!("the disk is full: raising NOSPACE");
+                shared.raise_nospace();
+            }
+        } else if *told && alarmed {
+            let quota = Quota::from_flag(shared.options.quota_bytes);
+            if quota.allows(shared.backend.size(), 0) {
+                tracing::info!("the disk has room again: disarming NOSPACE");
+                shared.propose_nospace(pb::alarm_request::AlarmAction::Deactivate);
+            }
+        } else {
+            *told = false;
+        }
     }
 
     fn revoke_expired(&self) {

@@ -26,6 +26,7 @@ mod options;
 mod queue;
 mod read_pool;
 mod shared;
+mod space;
 pub mod stats;
 mod stop;
 mod view_past;
@@ -35,6 +36,7 @@ mod watch_thread;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mainstay_env::{Clock, Dice, Disk};
@@ -52,6 +54,7 @@ use log_thread::{LogHandle, LogThread, Writer};
 use queue::{Receiver, Sender, bounded};
 use read_pool::ReadPool;
 use shared::{Cells, RequestIds, Shared};
+use space::Space;
 use stats::Stats;
 use stop::Stop;
 use view_past::ViewPast;
@@ -72,6 +75,7 @@ pub struct Driver {
     log: LogHandle,
     ready: watch::Receiver<bool>,
     duties: Option<Sender<()>>,
+    consensus: Option<JoinHandle<()>>,
     joins: Vec<JoinHandle<()>>,
     /// Whether this start made the member.
     is_new: bool,
@@ -121,16 +125,22 @@ impl Driver {
         self.duties = None;
         // A closed queue means that the thread has stopped already.
         let _ = shared.consensus.send(Command::Stop);
+        if let Some(consensus) = self.consensus.take() {
+            // It hands the last of its work to the others before it ends.
+            join(consensus);
+        }
         self.log.stop();
         shared.apply.stop();
         shared.committer.stop();
         shared.watch.stop();
         shared.read_pool.stop();
-        for join in self.joins.drain(..) {
-            if join.join().is_err() {
-                tracing::error!("a thread had panicked");
-            }
-        }
+        self.joins.drain(..).for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread had panicked");
     }
 }
 
@@ -143,7 +153,7 @@ fn start_threads(
 ) -> std::io::Result<Driver> {
     let Booted { identity, wal, backend, machine, member, applied, is_new } = booted;
     let stats = Arc::new(Stats::default());
-    let stop = Stop::default();
+    let (stop, space) = (Stop::default(), Space::default());
     let (consensus, commands) = bounded(PROPOSALS_WAITING_MAX);
     let (apply, apply_orders) = ApplyHandle::new();
     let (committer, committer_orders) = CommitterHandle::new(options.backend_batch_ops);
@@ -163,6 +173,8 @@ fn start_threads(
             max_wals: options.max_wals,
             clock: Arc::clone(&clock),
             stats: Arc::clone(&stats),
+            space: space.clone(),
+            retry_at: Duration::ZERO,
         },
         stop: stop.clone(),
         consensus: consensus.clone(),
@@ -185,6 +197,7 @@ fn start_threads(
         watch,
         stats: Arc::clone(&stats),
         stop: stop.clone(),
+        space,
         request_ids: RequestIds::new(identity.member, clock.wall()),
         clock: Arc::clone(&clock),
         options,
@@ -197,9 +210,10 @@ fn start_threads(
     let (of_thread, theirs) = (Arc::clone(&shared), Arc::clone(&applier));
     joins.push(spawn("apply", move || apply_thread::run(&of_thread, &theirs, &apply_orders))?);
     let consensus = Consensus::new(Arc::clone(&shared), member, log.clone(), applier, commands);
-    joins.push(spawn("consensus", move || consensus.run())?);
+    let consensus = Some(spawn("consensus", move || consensus.run())?);
     let (ready, duties) = start_duties(&shared, &mut joins)?;
-    Ok(Driver { handle: Handle { shared }, log, ready, duties: Some(duties), joins, is_new })
+    let (handle, duties) = (Handle { shared }, Some(duties));
+    Ok(Driver { handle, log, ready, duties, consensus, joins, is_new })
 }
 
 fn committer_of(
@@ -216,6 +230,8 @@ fn committer_of(
         clock: Arc::clone(&shared.clock),
         stats: Arc::clone(&shared.stats),
         stop: shared.stop.clone(),
+        space: shared.space.clone(),
+        wanted: None,
         snap_dir: shared.options.snap_path(),
         max_snapshots: shared.options.max_snapshots,
         interval: shared.options.backend_batch_interval,

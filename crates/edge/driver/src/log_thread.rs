@@ -8,20 +8,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mainstay_env::Clock;
 use mainstay_raft::{Entry, HardState, Mark};
+use mainstay_types::limits::LOG_RESERVE_BYTES;
 use mainstay_wal::{SnapshotMark, Wal, WalError};
 use parking_lot::Mutex;
 
 use crate::consensus::Command;
-use crate::queue::{Receiver, Sender, bounded};
+use crate::queue::{Nothing, Receiver, Sender, bounded};
+use crate::space::Space;
 use crate::stats::Stats;
 use crate::stop::Stop;
 
 /// Persists that may wait. The consensus thread blocks past it: it cannot go on
 /// without its log, and the log thread never waits for it.
 const QUEUE_MAX: usize = 4096;
+/// How long a disk without room for a segment is left alone.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Entries and hard state that must be durable before `mark` counts.
 pub(crate) struct Persist {
@@ -116,6 +121,9 @@ pub(crate) struct Writer {
     pub(crate) max_wals: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) space: Space,
+    /// When a segment that did not fit is tried again.
+    pub(crate) retry_at: Duration,
 }
 
 impl Writer {
@@ -129,10 +137,22 @@ impl Writer {
     }
 
     fn wants_segment(&self) -> bool {
-        !self.wal.has_next()
+        !self.wal.has_next() && self.clock.now() >= self.retry_at
+    }
+
+    /// A commit index that no entry has carried to the disk is written at a clean end.
+    fn end(&mut self) -> Result<(), WalError> {
+        self.wal.save(None, &[], true)
     }
 
     fn record_snapshot(&mut self, mark: &SnapshotMark) -> Result<(), WalError> {
+        let state = self.wal.hard_state();
+        if state.commit < mark.index {
+            // What is applied is committed. A log that does not say so makes whoever
+            // opens it after a crash pass this snapshot over (disk.md 2.5).
+            let state = HardState { commit: mark.index, ..state };
+            self.wal.save(Some(&state), &[], false)?;
+        }
         self.wal.save_snapshot(mark)?;
         self.wal.release_to(mark.index)?;
         if self.max_wals > 0 {
@@ -142,9 +162,21 @@ impl Writer {
     }
 
     fn prepare_next(&mut self) {
-        if let Err(error) = self.wal.prepare_next() {
-            // Not fatal: the cut itself will try again and fail loudly.
+        if !self.wants_segment() {
+            return;
+        }
+        let Err(error) = self.wal.prepare_next() else {
+            if self.space.log_full(false) {
+                tracing::info!("there is room for the next WAL segment again");
+            }
+            return;
+        };
+        // Not fatal: the cut itself will try again and fail loudly.
+        self.retry_at = self.clock.now() + RETRY;
+        if !error.is_full() {
             tracing::warn!(error = %error, "failed to prepare the next WAL segment");
+        } else if self.wal.room() < LOG_RESERVE_BYTES && self.space.log_full(true) {
+            tracing::warn!(error = %error, "no room on the disk for the next WAL segment");
         }
     }
 }
@@ -182,8 +214,12 @@ fn run(log: &Log, queue: &Receiver<Order>, consensus: &Sender<Command>) {
             Some(order) => order,
             None => {
                 log.writer.lock().prepare_next();
-                let Ok(order) = queue.recv() else { return };
-                order
+                let wanting = !log.writer.lock().wal.has_next();
+                match if wanting { queue.recv_timeout(RETRY) } else { queue.recv() } {
+                    Ok(order) => order,
+                    Err(Nothing::Timeout) => continue,
+                    Err(Nothing::Closed) => return,
+                }
             }
         };
         match log.turn(first, queue, consensus) {
@@ -218,6 +254,7 @@ impl Log {
                 Order::Look => {}
                 Order::Stop => {
                     self.flush(gathered, consensus)?;
+                    self.writer.lock().end()?;
                     return Ok(false);
                 }
             }

@@ -23,6 +23,7 @@ use crate::handle::Identity;
 use crate::leases::Leases;
 use crate::queue::Sender;
 use crate::read_pool::ReadPool;
+use crate::space::Space;
 use crate::stats::Stats;
 use crate::stop::Stop;
 use crate::waiters::Waiters;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) watch: WatchHandle,
     pub(crate) stats: Arc<Stats>,
     pub(crate) stop: Stop,
+    pub(crate) space: Space,
     pub(crate) request_ids: RequestIds,
 }
 
@@ -71,9 +73,14 @@ impl Shared {
 
     /// Raises the NOSPACE alarm for this member.
     pub(crate) fn raise_nospace(&self) {
+        self.propose_nospace(pb::alarm_request::AlarmAction::Activate);
+    }
+
+    /// Raises it or takes it back.
+    pub(crate) fn propose_nospace(&self, action: pb::alarm_request::AlarmAction) {
         self.propose_blindly(pb::InternalRaftRequest {
             alarm: Some(pb::AlarmRequest {
-                action: pb::alarm_request::AlarmAction::Activate as i32,
+                action: action as i32,
                 member_id: self.identity.member.0,
                 alarm: pb::AlarmType::Nospace as i32,
             }),

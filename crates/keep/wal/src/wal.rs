@@ -327,6 +327,11 @@ impl Wal {
         Ok(())
     }
 
+    /// Bytes that the last segment still takes before it is cut.
+    pub fn room(&self) -> u64 {
+        self.options.segment_bytes.saturating_sub(self.offset)
+    }
+
     /// Whether [`Wal::prepare_next`] has nothing to do.
     pub fn has_next(&self) -> bool {
         self.prepared.is_some() || self.failed
