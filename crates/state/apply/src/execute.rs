@@ -179,6 +179,7 @@ impl Machine {
         let before = self.membership.version();
         Arc::make_mut(&mut self.membership).set_version(version);
         turn.batch.put(Bucket::Cluster, &b"clusterVersion"[..], version.to_string());
+        self.follow_cluster_version(turn);
         turn.effects.membership_changed = true;
         turn.effects.snapshot_now = before.is_some_and(|before| version < before);
         Ok(Reply::Done)

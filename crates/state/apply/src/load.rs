@@ -84,7 +84,7 @@ impl Machine {
         options: Options,
     ) -> Result<Machine, LoadError> {
         let meta = backend.meta()?;
-        check_storage_version(&meta)?;
+        let storage_version = check_storage_version(&meta)?;
         refuse_auth(&backend)?;
         let membership = load_membership(&backend)?;
         let alarms = load_alarms(&backend)?;
@@ -97,17 +97,18 @@ impl Machine {
         let applied = (meta.applied, meta.term);
         Ok(Machine::from_parts(
             options,
-            Parts { backend, store, leases, membership, alarms, applied },
+            Parts { backend, store, leases, membership, alarms, applied, storage_version },
         ))
     }
 }
 
-fn check_storage_version(meta: &Meta) -> Result<(), LoadError> {
-    let Some(text) = &meta.storage_version else { return Ok(()) };
+fn check_storage_version(meta: &Meta) -> Result<Option<Version>, LoadError> {
+    let Some(text) = &meta.storage_version else { return Ok(None) };
     let text = String::from_utf8_lossy(text);
     let version: Version =
         text.parse().map_err(|error| wrong("meta", b"storageVersion", format!("{error}")))?;
-    check_version("storage version", version)
+    check_version("storage version", version)?;
+    Ok(Some(version.without_patch()))
 }
 
 fn check_version(what: &'static str, found: Version) -> Result<(), LoadError> {

@@ -7,7 +7,7 @@ use mainstay_lease::Book;
 use mainstay_membership::{Change, Membership, ValidateError, gojson};
 use mainstay_mvcc::{Event, Slice, Store, TxnEnd, View};
 use mainstay_raft::{ConfChange, ConfState, Entry};
-use mainstay_types::{Index, MemberId, Term};
+use mainstay_types::{Index, MemberId, Term, Version};
 use serde::Serialize;
 
 use crate::alarms::Alarms;
@@ -16,6 +16,9 @@ use crate::guard::{self, Failure};
 use crate::quota::Quota;
 use crate::reply::{Applied, ConfEffect, Effects, LeaseChange, MemberChange, Reply};
 use crate::{ApplyError, StopError};
+
+/// The first version that names itself in the storage.
+const STORAGE_VERSIONS: Version = Version::line(3, 6);
 
 /// What a member brings of its own. All but `quota` must be alike on all
 /// members for their states to be, as in etcd.
@@ -46,6 +49,8 @@ pub struct Machine {
     pub(crate) membership: Arc<Membership>,
     pub(crate) alarms: Arc<Alarms>,
     applied: (Index, Term),
+    /// Row `storageVersion` of bucket `meta`.
+    storage_version: Option<Version>,
 }
 
 /// What [`Machine::load`] has made from the rows.
@@ -56,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) membership: Membership,
     pub(crate) alarms: Alarms,
     pub(crate) applied: (Index, Term),
+    pub(crate) storage_version: Option<Version>,
 }
 
 /// What one entry has led to so far.
@@ -78,9 +84,9 @@ impl Turn {
 
 impl Machine {
     pub(crate) fn from_parts(options: Options, parts: Parts) -> Machine {
-        let Parts { backend, store, leases, membership, alarms, applied } = parts;
+        let Parts { backend, store, leases, membership, alarms, applied, storage_version } = parts;
         let (membership, alarms) = (Arc::new(membership), Arc::new(alarms));
-        Machine { options, backend, store, leases, membership, alarms, applied }
+        Machine { options, backend, store, leases, membership, alarms, applied, storage_version }
     }
 
     /// Applies the next entry. `is_local` says whether the proposer of a request
@@ -116,6 +122,7 @@ impl Machine {
         let result = match decoded.command {
             Command::FirstOfTerm => {
                 turn.effects.first_of_term = true;
+                self.follow_cluster_version(&mut turn);
                 Ok(Reply::Done)
             }
             Command::ConfChange { kind, change, context } => {
@@ -175,6 +182,23 @@ impl Machine {
         turn.effects.conf_change =
             Some(Box::new(ConfEffect { raft, conf_state: Some(conf_state), outcome: Ok(outcome) }));
         Ok(Reply::Members(self.membership.members().cloned().collect()))
+    }
+
+    /// The schema's version is the cluster's, from 3.6 on; a 3.5 knows no such row
+    /// (etcd 3.6+, `UpdateStorageVersionIfNeeded`). The schemas differ in nothing else.
+    pub(crate) fn follow_cluster_version(&mut self, turn: &mut Turn) {
+        let version = self.membership.version().map(Version::without_patch);
+        let version = version.filter(|version| *version >= STORAGE_VERSIONS);
+        if version == self.storage_version {
+            return;
+        }
+        match version {
+            Some(version) => {
+                turn.batch.put(Bucket::Meta, meta::STORAGE_VERSION, version.to_string());
+            }
+            None => turn.batch.delete(Bucket::Meta, meta::STORAGE_VERSION),
+        }
+        self.storage_version = version;
     }
 
     /// Writes what the membership says about `id` now.
