@@ -12,10 +12,16 @@ fn rust_tests_pass_on(kind: Kind) {
     if tool("protoc", "--version").is_none() {
         return;
     }
+    let sources = kit::sources("rust-client");
+    let mut fetch = Command::new(env!("CARGO"));
+    fetch.args(["fetch", "--locked", "--manifest-path"]).arg(sources.join("Cargo.toml"));
+    if !kit::bring(&kit::installed("rust"), &sources.join("Cargo.lock"), &mut [fetch]) {
+        return;
+    }
     let mut client = Command::new(env!("CARGO"));
     client
         .args(["test", "--quiet", "--locked", "--tests", "--", "--test-threads=4"])
-        .current_dir(kit::sources("rust-client"))
+        .current_dir(sources)
         .env("CARGO_TARGET_DIR", kit::installed("rust"));
     kit::passes_on(kind, "rust-client", client, "9 passed");
 }
