@@ -61,6 +61,8 @@ pub(crate) struct Consensus {
     next_tick: Duration,
     /// Applied index last told to the member.
     applied: Index,
+    /// What was committed when this member was first known to lead alone.
+    lone_since: Option<Index>,
     /// The newest mark that went to the log, and the newest that came back.
     marks: (Mark, Mark),
     read_ctx: u64,
@@ -89,6 +91,7 @@ impl Consensus {
             effects: Vec::new(),
             next_tick,
             applied,
+            lone_since: None,
             marks: (Mark(0), Mark(0)),
             read_ctx: 0,
             asking: BTreeMap::new(),
@@ -302,14 +305,19 @@ impl Consensus {
         }
     }
 
-    fn tell_standing(&self) {
+    fn tell_standing(&mut self) {
         let status = self.member.status();
         let cells = &self.shared.cells;
         let leader = status.leader.unwrap_or(MemberId::NONE);
         cells.term.store(status.term.0, Ordering::Release);
         cells.committed.store(status.commit.0, Ordering::Release);
         cells.leader.store(leader.0, Ordering::Release);
-        cells.lone_leader.store(self.member.is_lone_leader(), Ordering::Release);
+        // Its view is linearizable at once only from when it shows all that was committed
+        // before: after a start the log is still being applied.
+        let lone = self.member.is_lone_leader();
+        self.lone_since = lone.then(|| self.lone_since.unwrap_or(status.commit));
+        let shown = self.lone_since.is_some_and(|since| self.applied >= since);
+        cells.lone_leader.store(shown, Ordering::Release);
     }
 }
 
