@@ -63,16 +63,16 @@ fn one_wrong_number_in_an_answer_is_found_and_cut_down() {
 
 #[test]
 fn one_event_that_a_watcher_is_not_told_is_found() {
-    let fewer = shrunk(1500, |_, outcome| {
+    let fewer = shrunk(4000, |_, outcome| {
         for ((stream, _), items) in &mut outcome.delivered {
             let last = items.iter().rposition(|item| matches!(item, Item::Event(_)));
-            if let Some(last) = last.filter(|_| *stream == 0) {
+            if let Some(last) = last.filter(|_| *stream < 3) {
                 items.remove(last);
             }
         }
     });
     assert!(fewer.len() <= 4, "a write, a watcher and what waits for it: {fewer:?}");
-    assert!(fewer.iter().any(|op| matches!(op, Op::Watch(0, _))));
+    assert!(fewer.iter().any(|op| matches!(op, Op::Watch(..))));
 }
 
 #[test]
