@@ -128,10 +128,12 @@ fn dependencies(manifest: &str) -> Vec<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             inside = line == "[dependencies]";
-        } else if inside && let Some(name) = line.split(['.', '=', ' ']).next() {
-            if !name.is_empty() && !name.starts_with('#') {
-                names.push(name.to_owned());
-            }
+        } else if inside
+            && let Some(name) = line.split(['.', '=', ' ']).next()
+            && !name.is_empty()
+            && !name.starts_with('#')
+        {
+            names.push(name.to_owned());
         }
     }
     names

@@ -149,7 +149,8 @@ pub(crate) fn run(shared: &Shared, applier: &Mutex<Applier>, orders: &Receiver<O
 }
 
 impl Applier {
-    pub(crate) fn new(shared: Arc<Shared>, machine: Machine, applied: (Index, Term)) -> Applier {
+    pub(crate) fn new(shared: Arc<Shared>, machine: Machine) -> Applier {
+        let applied = machine.applied();
         let mut applier =
             Applier { shared, machine, applied, slice_due: None, compaction: None, failed: false };
         if applier.machine.is_compacting() {

@@ -205,8 +205,7 @@ fn start_threads(
     shared.cells.applied.store(applied.0, Ordering::Release);
     let committer = committer_of(&shared, disk, consensus, log.clone());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
-    let at = machine.applied();
-    let applier = Arc::new(Mutex::new(Applier::new(Arc::clone(&shared), machine, at)));
+    let applier = Arc::new(Mutex::new(Applier::new(Arc::clone(&shared), machine)));
     let (of_thread, theirs) = (Arc::clone(&shared), Arc::clone(&applier));
     joins.push(spawn("apply", move || apply_thread::run(&of_thread, &theirs, &apply_orders))?);
     let consensus = Consensus::new(Arc::clone(&shared), member, log.clone(), applier, commands);

@@ -19,12 +19,15 @@ use super::model::{Change, Row};
 /// Changes by the revision that made them.
 pub(crate) type History = BTreeMap<i64, Vec<Change>>;
 
+/// An answer to a reader: its revision, what was asked for, and the rows.
+pub(crate) type Answer = (i64, String, Vec<(Bytes, Row)>);
+
 /// What was seen in a run.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) watched: History,
-    /// The newest answer to a reader: its revision, what was asked for, and the rows.
-    pub(crate) read: Option<(i64, String, Vec<(Bytes, Row)>)>,
+    /// The newest answer to a reader.
+    pub(crate) read: Option<Answer>,
 }
 
 /// The first key behind all of those that begin with `prefix`, which ends in `/`.
