@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use mainstay_types::limits::HEADER_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::authority::Forgiving;
 use super::gather::Gather;
 use super::listener::{Accepted, Face};
 use super::rewound::{Opening, Rewound};
@@ -117,8 +118,6 @@ where
     M: Member,
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let gather = Gather::new(io);
-    let io = TokioIo::new(gather.clone());
     let route = Rc::new(Route { seat: Rc::clone(seat), face, peer });
     // An error here ends one connection that had begun to talk: the client's
     // business, seen in its own log.
@@ -127,11 +126,15 @@ where
             // Boxed: hyper and tokio move a call's future four times before it first runs.
             let service =
                 service_fn(move |request| Box::pin(http2_request(Rc::clone(&route), request)));
+            let gather = Gather::new(Forgiving::new(io));
+            let io = TokioIo::new(gather.clone());
             let connection = http2_builder(seat).serve_connection(io, service);
             drive(connection, gather, &seat.stop).await
         }
         Opening::Http1 | Opening::Tls => {
             let service = service_fn(move |request| http1_request(Rc::clone(&route), request));
+            let gather = Gather::new(io);
+            let io = TokioIo::new(gather.clone());
             let connection = http1_builder().serve_connection(io, service);
             drive(connection, gather, &seat.stop).await
         }

@@ -1,6 +1,7 @@
 //! Sockets, shards and connections.
 
 pub(crate) mod address;
+mod authority;
 pub(crate) mod connection;
 mod gather;
 pub(crate) mod listener;
