@@ -160,7 +160,10 @@ fn names_are_judged_as_soon_as_they_can_be() {
     }
     // The codes that no client was seen to send here, against the RFC's table by hand.
     assert_eq!(coded("https://"), (0x9d29_ad17_1860 >> 2, 46));
-    assert_eq!(coded("unixs://"), (0b101101_101010_00110_1111001_01000_1011100_011000_011000, 48));
+    assert_eq!(
+        coded("unixs://"),
+        (0b1011_0110_1010_0011_0111_1001_0100_0101_1100_0110_0001_1000, 48)
+    );
 }
 
 #[test]
