@@ -87,6 +87,17 @@ impl Item {
         self.newest.found()
     }
 
+    /// The change that counts in a hash over a compaction at `at`. None for a key that
+    /// a transaction at exactly `at` deleted, even when it put it again: etcd looks no
+    /// further than the generation that ends there. Only a delete up to the last key
+    /// gets past its check of overlaps to such a put.
+    pub(crate) fn hashed(&self, at: i64) -> Option<Revision> {
+        let newest = self.at(at)?.modified;
+        let in_last = self.changes().skip_while(|c| c.modified.main > at);
+        let deleted = in_last.take_while(|c| c.modified.main == at).any(|c| !c.is_live());
+        (!deleted).then_some(newest)
+    }
+
     /// Main revision of the last creation or deletion.
     pub(crate) fn changed(&self) -> i64 {
         if self.newest.is_live() { self.newest.created } else { self.newest.modified.main }
@@ -107,7 +118,8 @@ impl Item {
     }
 
     /// Drops what nobody can ask for after a compaction at `at` (disk.md 5.2): keeps
-    /// the newest change at or below it, unless that is a deletion below it. Tells
+    /// the newest change at or below it, unless that is a deletion below it, and
+    /// deletions at it, which watchers from there are told and hashes ask for. Tells
     /// `gone` each change dropped. Answers whether anything is left.
     pub(crate) fn compact(&mut self, at: i64, gone: &mut impl FnMut(Change)) -> bool {
         let mut kept: Vec<Change> = Vec::new();
@@ -115,12 +127,17 @@ impl Item {
         for change in self.changes() {
             if change.modified.main > at {
                 kept.push(change);
-            } else if reached || (!change.is_live() && change.modified.main < at) {
-                reached = true;
-                gone(change);
-            } else {
-                reached = true;
+                continue;
+            }
+            let stays = match change.is_live() {
+                true => !reached,
+                false => change.modified.main == at,
+            };
+            reached = true;
+            if stays {
                 kept.push(change);
+            } else {
+                gone(change);
             }
         }
         let mut rebuilt: Option<Arc<Older>> = None;
@@ -190,6 +207,34 @@ mod tests {
         dead.push(deletion(3));
         assert!(dead.clone().compact(3, &mut |_| {}), "a deletion at the revision stays");
         assert!(!dead.compact(4, &mut |_| {}), "below it nothing is left");
+    }
+
+    /// Etcd 3.5.16 answered HashKV so: a key that is deleted and put in one transaction
+    /// is not among those that a compaction there would keep.
+    #[test]
+    fn a_key_deleted_and_put_in_one_transaction_is_not_hashed_as_kept() {
+        let sub = |main, sub, version| Change {
+            modified: Revision::new(main, sub),
+            created: if version > 0 { main } else { 0 },
+            version,
+        };
+        let mut item = Item::new(put(2, 2, 1));
+        item.push(sub(5, 6, 0));
+        item.push(sub(5, 21, 1));
+        item.push(put(7, 5, 2));
+        for compacted in [None, Some(5)] {
+            let mut item = item.clone();
+            let mut gone = Vec::new();
+            if let Some(at) = compacted {
+                assert!(item.compact(at, &mut |c| gone.push(c.modified.main)));
+                assert_eq!(gone, [2], "the deletion at the revision stays beside the put");
+            } else {
+                assert_eq!(item.hashed(4), Some(Revision::new(2, 0)));
+            }
+            assert_eq!(item.hashed(5), None);
+            assert_eq!(item.hashed(6), Some(Revision::new(5, 21)));
+            assert_eq!(item.hashed(7), Some(Revision::new(7, 0)));
+        }
     }
 
     #[test]

@@ -101,12 +101,11 @@ impl View {
     }
 
     /// The revisions that a compaction at `at` would leave of what is at or below it,
-    /// in order. A key whose newest change is a deletion has none.
+    /// in order, as a hash counts them. A key whose newest change is a deletion has none.
     pub(crate) fn keep(&self, at: i64) -> Vec<Revision> {
-        let all = KeyRange { start: Bytes::new(), end: mainstay_types::RangeEnd::Unbounded };
         let mut keep = Vec::new();
-        self.index.walk(&all, Some(at), &mut |_, found| {
-            keep.push(found.modified);
+        self.index.walk_items(b"", &mut |_, item| {
+            keep.extend(item.hashed(at));
             Step::Go
         });
         keep.sort_unstable();

@@ -109,7 +109,12 @@ impl Model {
     pub(crate) fn hash(&self, rows: &[Row], revision: i64) -> u32 {
         let until = if revision == 0 { self.current } else { revision };
         let alive = |at: i64| -> BTreeSet<Revision> {
-            self.state(at).values().map(|record| record.revision).collect()
+            let deleted_then = |key: &Bytes| {
+                let mut there = self.records.iter().filter(|r| r.revision.main == at);
+                there.any(|r| r.deleted && r.kv.key == *key)
+            };
+            let state = self.state(at).into_iter().filter(|(key, _)| !deleted_then(key));
+            state.map(|(_, record)| record.revision).collect()
         };
         let mut keep = alive(until);
         if keep.is_empty() {
@@ -132,8 +137,10 @@ impl Model {
         }
         let stays = |record: &&Record| {
             let at = record.revision;
-            at.main > self.compacted
-                || (newest[&record.kv.key] == at && !(record.deleted && at.main < self.compacted))
+            match record.deleted {
+                true => at.main >= self.compacted,
+                false => at.main > self.compacted || newest[&record.kv.key] == at,
+            }
         };
         self.records.iter().filter(stays).map(|record| record.revision).collect()
     }
