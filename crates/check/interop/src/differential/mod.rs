@@ -9,6 +9,7 @@ mod answer;
 mod dice;
 mod exceptions;
 mod generate;
+mod hashes;
 mod op;
 mod run;
 mod shrink;

@@ -71,6 +71,24 @@ fn only_ties_of_long_sorted_lists_may_change_places() {
 }
 
 #[test]
+fn what_a_compaction_is_remembered_by_is_not_excused() {
+    let op = Op::HashKv(pb::HashKvRequest { revision: 4 });
+    let hash = |hash, compact_revision| {
+        let header = header(5);
+        outcome(Answer::HashKv(pb::HashKvResponse {
+            header,
+            hash,
+            compact_revision,
+            hash_revision: 0,
+        }))
+    };
+    assert!(differs(&op, hash(7, 4), hash(8, -1)).is_some());
+    assert!(differs(&op, hash(7, 4), hash(8, 4)).is_some());
+    assert!(differs(&op, hash(hashes::UNFORESEEN, 4), hash(8, -1)).is_some());
+    assert!(differs(&op, hash(hashes::UNFORESEEN, -1), hash(8, -1)).is_none());
+}
+
+#[test]
 fn every_exception_has_a_name_of_its_own_and_a_reason() {
     let mut names: Vec<_> = EXCEPTIONS.iter().map(|exception| exception.name).collect();
     names.sort_unstable();
