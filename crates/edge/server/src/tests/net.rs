@@ -29,6 +29,35 @@ fn one_port_speaks_grpc_and_http() {
 }
 
 #[test]
+fn a_client_may_name_the_server_by_a_url() {
+    let server = Running::plain();
+    run(async {
+        let mut socket = TcpStream::connect(server.address()).await.expect("it listens");
+        let mut headers =
+            b"\x83\x86\x45\x20/etcdserverpb.Maintenance/Status\x41\x12http://member:2379".to_vec();
+        headers.extend(b"\x5f\x10application/grpc\x40\x02te\x08trailers");
+        let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        request.extend([0, 0, headers.len().to_be_bytes()[7], 1, 4, 0, 0, 0, 1]);
+        request.extend(headers);
+        request.extend(b"\0\0\x05\0\x01\0\0\0\x01\0\0\0\0\0");
+        socket.write_all(&request).await.expect("sent");
+        // The first frame of the first stream is an answer's headers, and no reset.
+        loop {
+            let mut header = [0; 9];
+            socket.read_exact(&mut header).await.expect("the server answers");
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            let mut payload = vec![0; usize::try_from(length).expect("64 bits")];
+            socket.read_exact(&mut payload).await.expect("a whole frame");
+            if header[8] == 1 {
+                assert_eq!(header[3], 1, "{header:x?} {payload:x?}");
+                assert_eq!(payload.first(), Some(&0x88), "status 200");
+                return;
+            }
+        }
+    });
+}
+
+#[test]
 fn a_preface_in_single_bytes_is_understood() {
     let server = Running::plain();
     run(async {
