@@ -77,7 +77,7 @@ impl Compactions {
         let Some(foreseen) = self.hashes.get(&revision) else { return answer };
         let computed = match &answer {
             Answer::HashKv(hash) if revision == 0 || hash.compact_revision == revision => {
-                Some(hash.clone())
+                Some(*hash)
             }
             Answer::Failed { message, .. } if message == COMPACTED => {
                 // Only for its header.
