@@ -60,6 +60,10 @@ impl Reads for Keys<'_> {
         Ok(self.txn.get(key)?)
     }
 
+    fn get_revisions(&self, key: &[u8]) -> Result<Option<KeyValue>, ApplyError> {
+        Ok(self.txn.get_revisions(key))
+    }
+
     fn all(
         &self,
         range: &KeyRange,
@@ -117,6 +121,10 @@ impl Reads for View {
 
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, ApplyError> {
         Ok(View::get(self, key)?)
+    }
+
+    fn get_revisions(&self, key: &[u8]) -> Result<Option<KeyValue>, ApplyError> {
+        Ok(View::get_revisions(self, key))
     }
 
     fn all(

@@ -27,6 +27,8 @@ pub(crate) trait Reads {
     fn has_lease(&self, lease: LeaseId) -> bool;
     /// One key now.
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, ApplyError>;
+    /// One key now, with its revisions and version; value and lease may be missing.
+    fn get_revisions(&self, key: &[u8]) -> Result<Option<KeyValue>, ApplyError>;
     /// Whether `holds` is true of every key in the range now; `None` when there
     /// is no key.
     fn all(
@@ -152,7 +154,12 @@ fn decide(
 
 fn compare_holds(reads: &impl Reads, compare: &pb::Compare) -> Result<bool, ApplyError> {
     if compare.range_end.is_empty() {
-        return Ok(match reads.get(&compare.key)? {
+        let of_the_index = [CompareTarget::Create, CompareTarget::Mod, CompareTarget::Version];
+        let found = match CompareTarget::try_from(compare.target) {
+            Ok(target) if of_the_index.contains(&target) => reads.get_revisions(&compare.key)?,
+            _ => reads.get(&compare.key)?,
+        };
+        return Ok(match found {
             Some(kv) => kv_matches(compare, &kv),
             None => missing_matches(compare),
         });

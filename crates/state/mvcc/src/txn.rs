@@ -80,6 +80,12 @@ impl<'s> WriteTxn<'s> {
         decode(found.modified, self.value(found.modified)?).map(Some)
     }
 
+    /// As [`WriteTxn::get`], but without value and lease: what the index knows, and no
+    /// look at the disk.
+    pub fn get_revisions(&self, key: &[u8]) -> Option<mvccpb::KeyValue> {
+        self.store.index.get(key).map(revisions_of)
+    }
+
     /// Whether `holds` is true of every key in the range now; `None` when there is no
     /// key. Stops at the first for which it is not.
     ///
@@ -230,4 +236,14 @@ fn key_within(kv: &Bytes, key: &[u8]) -> Bytes {
     let slice = kv.slice(at + 1..at + 1 + key.len());
     assert!(slice == key, "a pair begins with its key");
     slice
+}
+
+/// A key's revisions and version, and nothing else of it.
+pub(crate) fn revisions_of(found: Found) -> mvccpb::KeyValue {
+    mvccpb::KeyValue {
+        create_revision: found.created,
+        mod_revision: found.modified.main,
+        version: found.version,
+        ..Default::default()
+    }
 }

@@ -62,6 +62,12 @@ impl View {
         crate::txn::decode(found.modified, self.value(found.modified)?).map(Some)
     }
 
+    /// As [`View::get`], but without value and lease: what the index knows, and no look
+    /// at the disk.
+    pub fn get_revisions(&self, key: &[u8]) -> Option<mvccpb::KeyValue> {
+        self.index.get(key).map(crate::txn::revisions_of)
+    }
+
     /// Whether `holds` is true of every key in the range; `None` when there is none.
     ///
     /// # Errors

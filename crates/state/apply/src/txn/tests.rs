@@ -75,6 +75,11 @@ impl Reads for Model {
         Ok(self.now().get(key).cloned())
     }
 
+    fn get_revisions(&self, key: &[u8]) -> Result<Option<KeyValue>, ApplyError> {
+        let found = self.now().get(key).cloned();
+        Ok(found.map(|kv| KeyValue { value: Bytes::new(), lease: 0, ..kv }))
+    }
+
     fn all(
         &self,
         range: &KeyRange,
