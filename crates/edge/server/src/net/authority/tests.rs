@@ -21,11 +21,16 @@ const OF_3_4: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
 const NAMED_AT: usize = 24 + 3 * 9 + 27;
 
 /// The same names, as clients were seen to send them: each with its length.
-const CODED: [(&[u8], Verdict); 4] = [
+const CODED: [(&[u8], Verdict); 5] = [
     (b"\x90\x9d\x29\xae\xe3\x0c\x04\x4e\xae\x05\xc0\xb8\x6e\x09\x97\x5f\x07", Verdict::Url),
     (b"\x90\xb6\xa3\x79\xb8\xc3\x14\x1c\x83\xa2\x73\xa1\x37\x04\xcb\xaf\x87", Verdict::Url),
     (b"\x8b\x08\x9d\x5c\x0b\x81\x70\xdc\x13\x2e\xbe\x0f", Verdict::Proper),
     (b"\x8b\xa0\xe4\x1d\x13\x9d\x09\xb8\x26\x5d\x7c\x3f", Verdict::Proper),
+    // The client of 3.5.0.
+    (
+        b"\x97\xff\xa3\x54\x64\x98\x74\x51\xea\x0f\xfd\x84\x4e\xae\x05\xc0\xb8\x6e\x09\x97\x5f\x07\xff\x3f",
+        Verdict::Url,
+    ),
 ];
 
 /// What comes out when these pieces go in, one after another.
@@ -164,6 +169,18 @@ fn names_are_judged_as_soon_as_they_can_be() {
         coded("unixs://"),
         (0b1011_0110_1010_0011_0111_1001_0100_0101_1100_0110_0001_1000, 48)
     );
+}
+
+#[test]
+fn what_is_renamed_is_what_h2_refuses() {
+    // h2 asks this type.
+    let refused = |name: &str| http::uri::Authority::try_from(name).is_err();
+    for (beginning, _) in URLS {
+        assert!(refused(&format!("{beginning}127.0.0.1:2379")), "{beginning}");
+    }
+    for name in ["127.0.0.1:2379", "[::1]:2379", "localhost", "http:2379", "m-1.etcd.svc"] {
+        assert!(!refused(name), "{name}");
+    }
 }
 
 #[test]
