@@ -88,10 +88,12 @@ impl Op {
             Op::Txn(request) => txn_at(request, now),
             Op::Compact(request) => absolute(&mut request.revision, now),
             Op::HashKv(request) => absolute(&mut request.revision, now),
-            Op::Watch(_, request) => {
-                // A negative start is another operation.
+            Op::Watch(stream, request) => {
+                // A negative start is another operation, and one behind the next
+                // revision belongs to its own stream: see `progress-answers`.
                 absolute(&mut request.start_revision, now);
-                request.start_revision = request.start_revision.max(0);
+                let last = if *stream == FUTURE_STREAM { i64::MAX } else { now + 1 };
+                request.start_revision = request.start_revision.clamp(0, last);
             }
             _ => {}
         }
