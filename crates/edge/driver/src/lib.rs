@@ -29,6 +29,7 @@ mod shared;
 mod space;
 pub mod stats;
 mod stop;
+mod transport;
 mod view_past;
 mod waiters;
 mod watch_thread;
@@ -64,6 +65,7 @@ use watch_thread::WatchDeps;
 pub use boot::BootError;
 pub use handle::{Handle, Identity, LeaseTimes, RequestError, RequestField, Standing};
 pub use options::{AutoCompaction, Options};
+pub use transport::{CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport};
 pub use watch_thread::{WatchCommand, WatchStream};
 
 /// Threads of the read pool.

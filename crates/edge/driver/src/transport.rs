@@ -1,0 +1,154 @@
+//! What carries a member's messages to the others, as the driver sees it.
+//!
+//! The driver decides what is sent; how is the business of whoever implements
+//! [`Transport`] (the `peer` crate). What arrives comes back through the
+//! [`Handle`](crate::Handle).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_membership::Membership;
+use mainstay_raft::Message;
+use mainstay_types::{LeaseId, MemberId, Version};
+use tokio::sync::oneshot;
+
+/// The bytes of a db file as one read transaction sees them: what follows the
+/// message of a snapshot on its way to a follower (http.md 3.3, `/raft/snapshot`).
+pub trait DbCopy: Send + Sync {
+    /// How many bytes there are.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `out` from offset `at`.
+    ///
+    /// # Errors
+    /// The disk failed, or the range lies past the end.
+    fn read_at(&self, at: u64, out: &mut [u8]) -> std::io::Result<()>;
+}
+
+/// Where answers to [`Transport::call`] arrive. A transport that ends drops them.
+pub type CallAnswer = oneshot::Receiver<Result<PeerAnswer, CallError>>;
+
+/// Carries messages and questions to other members. Nothing here blocks.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends each message to its `to`. What cannot be sent, because the member is
+    /// unknown, away, or its queue is full, is dropped and reported with
+    /// [`Handle::unreachable`](crate::Handle::unreachable). Called by the consensus
+    /// thread and by the log thread.
+    fn send(&self, messages: Vec<Message>);
+
+    /// Sends a snapshot: `message` is a `Snap` whose snapshot holds the v2 store, `db`
+    /// the file that belongs to it. Ends in one call of
+    /// [`Handle::snapshot_sent`](crate::Handle::snapshot_sent).
+    fn send_snapshot(&self, message: Message, db: Arc<dyn DbCopy>);
+
+    /// The members and their peer URLs as of the last applied entry: connect to these
+    /// (but to oneself), and leave who is not among them. Called at the start and
+    /// whenever the membership has changed.
+    fn follow(&self, membership: &Arc<Membership>);
+
+    /// For how long both directions to a member have worked; `None` while they do not.
+    fn connected_for(&self, member: MemberId) -> Option<Duration>;
+
+    /// Asks a member something outside raft, at one of its peer URLs.
+    fn call(&self, to: MemberId, call: PeerCall) -> CallAnswer;
+}
+
+/// A question to another member (http.md 3.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerCall {
+    /// GET `/version`.
+    Version,
+    /// GET `/members/hashkv`; revision 0 is its newest.
+    HashKv {
+        /// The revision that the hash shall cover.
+        revision: i64,
+    },
+    /// POST `/leases`: keep a lease alive.
+    LeaseRenew {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// POST `/leases/internal`: times and, if asked for, keys.
+    LeaseTimes {
+        /// The lease.
+        lease: LeaseId,
+        /// Whether its keys are wanted.
+        keys: bool,
+    },
+    /// POST `/members/promote/ID`.
+    Promote {
+        /// The learner.
+        member: MemberId,
+    },
+    /// GET `/downgrade/enabled`.
+    DowngradeEnabled,
+}
+
+/// The answer to a [`PeerCall`] of the same kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerAnswer {
+    /// What it runs.
+    Version {
+        /// Its own version.
+        server: Version,
+        /// The cluster's, as it knows it; `None` before there is one.
+        cluster: Option<Version>,
+    },
+    /// A hash of the key space.
+    HashKv(PeerHash),
+    /// The TTL in seconds; 0 when there is no such lease.
+    LeaseRenewed(i64),
+    /// Times of a lease. A TTL of -1 means that there is no such lease.
+    LeaseTimes {
+        /// Whole seconds left.
+        ttl: i64,
+        /// Seconds it was granted with.
+        granted: i64,
+        /// Its keys, when they were asked for.
+        keys: Vec<bytes::Bytes>,
+    },
+    /// All members after the promotion.
+    Promoted(Vec<mainstay_membership::Member>),
+    /// Whether a downgrade is under way.
+    DowngradeEnabled(bool),
+}
+
+/// What `/members/hashkv` answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerHash {
+    /// The hash.
+    pub hash: u32,
+    /// The compacted revision that it leaves out.
+    pub compact_revision: i64,
+    /// The revision that it covers.
+    pub hash_revision: i64,
+    /// The member's newest revision.
+    pub revision: i64,
+}
+
+/// Why a [`PeerCall`] has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No peer of this id is known.
+    #[error("no peer {0} is known")]
+    Unknown(MemberId),
+    /// None of its URLs could be reached in time.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It answered with an error: the status code and the body, without its newline.
+    #[error("{body}")]
+    Refused {
+        /// The HTTP status code.
+        status: u16,
+        /// The text.
+        body: String,
+    },
+    /// It answered with something that cannot be read.
+    #[error("cannot read the answer: {0}")]
+    Malformed(String),
+}
