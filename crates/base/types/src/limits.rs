@@ -104,3 +104,7 @@ pub const WATCH_RECENT_BYTES_MAX: usize = 4 << 20;
 pub const WATCH_COMMANDS_WAITING_MAX: usize = 16;
 /// Batches of events that may wait for the hub before it is told to read them back (ours).
 pub const WATCH_BATCHES_WAITING_MAX: usize = 16_384;
+
+/// Bytes of messages from other members that wait for the consensus thread. What comes
+/// beyond is dropped, which raft makes good.
+pub const PEER_INBOX_BYTES_MAX: usize = 256 << 20;

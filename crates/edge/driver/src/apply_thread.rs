@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_apply::{Applied, Compaction, Effects, LeaseChange, Machine};
-use mainstay_raft::Entry;
+use mainstay_apply::{
+    Applied, Compaction, ConfEffect, Effects, LeaseChange, Machine, MemberChange,
+};
+use mainstay_raft::{Entry, Snapshot};
 use mainstay_types::{Index, Term};
 use mainstay_watch::{Event, EventBatch, EventKind};
 use parking_lot::Mutex;
@@ -18,6 +20,8 @@ use parking_lot::Mutex;
 use crate::committer::StateAt;
 use crate::consensus::Command;
 use crate::handle::RequestError;
+use crate::incoming::received_db;
+use crate::notes::Note;
 use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
 use crate::shared::Shared;
 use crate::waiters::Answer;
@@ -35,6 +39,8 @@ pub(crate) enum Order {
     Apply(Vec<Entry>),
     Ask(Question),
     TakeSnapshot,
+    /// A snapshot of the leader is on the disk: go on from it.
+    Install(Snapshot),
     /// Nothing to apply: a slice of a compaction may be due.
     Look,
     Stop,
@@ -72,6 +78,12 @@ impl ApplyHandle {
             // A full queue means that the thread is awake and will look by itself.
             let _ = self.orders.try_send(Order::Look);
         }
+    }
+
+    pub(crate) fn install(&self, snapshot: Snapshot) {
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        // As above.
+        let _ = self.orders.send(Order::Install(snapshot));
     }
 
     pub(crate) fn take_snapshot(&self) {
@@ -134,6 +146,12 @@ pub(crate) fn run(shared: &Shared, applier: &Mutex<Applier>, orders: &Receiver<O
                 applier.apply(&entries);
                 shared.apply.queued.fetch_sub(1, Ordering::AcqRel);
                 // A full queue means the consensus thread is awake and will look by itself.
+                let _ = shared.consensus.try_send(Command::Wake);
+            }
+            Ok(Order::Install(snapshot)) => {
+                applier.install(&snapshot);
+                shared.apply.queued.fetch_sub(1, Ordering::AcqRel);
+                // As above.
                 let _ = shared.consensus.try_send(Command::Wake);
             }
             Ok(Order::Ask(question)) => question(&applier.machine),
@@ -209,14 +227,14 @@ impl Applier {
         if effects.first_of_term && shared.leads() {
             // Leases start to count down on a new leader as it applies its first entry.
             let extend = shared.options.election_timeout;
-            shared.leases.promote(self.machine.leases().leases(), extend);
-        }
-        if let Some(change) = effects.conf_change {
-            // The consensus thread never waits for this one, so this cannot block for ever.
-            let _ = shared.consensus.send(Command::ConfChanged(change.raft));
+            let term = self.applied.1;
+            shared.leases.promote(term, self.machine.leases().leases(), extend);
         }
         if effects.membership_changed {
             shared.membership.store(Arc::clone(self.machine.membership()));
+        }
+        if let Some(change) = effects.conf_change {
+            self.membership_changed(*change);
         }
         if effects.alarms_changed {
             shared.alarms.store(Arc::clone(self.machine.alarms()));
@@ -227,6 +245,35 @@ impl Applier {
         if effects.snapshot_now {
             self.take_snapshot();
         }
+    }
+
+    fn membership_changed(&self, change: ConfEffect) {
+        let shared = &*self.shared;
+        shared.note(Note::ConfChanged(change.raft));
+        match change.outcome {
+            Ok(MemberChange::Removed(id)) => {
+                tracing::info!("removed-remote-peer-id" = %id, "removed member");
+                if id == shared.identity.member {
+                    shared.stop.removed();
+                }
+            }
+            Ok(MemberChange::Added(member)) => tracing::info!(
+                "added-peer-id" = %member.id,
+                "added-peer-is-learner" = member.is_learner,
+                "added member"
+            ),
+            Ok(MemberChange::Promoted(id)) => {
+                tracing::info!("promoted-member-id" = %id, "promote member");
+            }
+            Ok(MemberChange::PeerUrls(id, _)) => {
+                tracing::info!("updated-remote-peer-id" = %id, "updated member");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "refused a configuration change");
+                return;
+            }
+        }
+        shared.tell_transport();
     }
 
     fn watch_duration(&self, begun: Duration, entry: &Entry) {
@@ -255,6 +302,70 @@ impl Applier {
         shared.cells.applied.store(self.applied.0.0, Ordering::Release);
         shared.waiters.fill_all(turn.answers);
         shared.committer.gathered(shared.backend.pending_ops());
+    }
+
+    /// Replaces all state by that of a snapshot, as a start from its files would.
+    fn install(&mut self, snapshot: &Snapshot) {
+        let shared = Arc::clone(&self.shared);
+        if snapshot.index <= self.applied.0 {
+            return;
+        }
+        tracing::info!(
+            "current-applied-index" = self.applied.0.0,
+            "incoming-leader-snapshot-index" = snapshot.index.0,
+            "applying snapshot"
+        );
+        let received = received_db(&shared.options.snap_path(), snapshot.index);
+        if let Err(error) = self.machine.install(&received) {
+            let file = received.display();
+            let reason = format!("failed to install the leader's snapshot from {file}: {error}");
+            tracing::error!("{reason}");
+            shared.stop.because(reason);
+            self.failed = true;
+            return;
+        }
+        self.applied = self.machine.applied();
+        if self.applied.0 != snapshot.index {
+            let reason = format!(
+                "the leader's snapshot says index {}, and the db that came with it {}",
+                snapshot.index, self.applied.0
+            );
+            shared.stop.because(reason);
+            self.failed = true;
+            return;
+        }
+        self.publish_installed();
+        tracing::info!(
+            "current-applied-index" = self.applied.0.0,
+            "incoming-leader-snapshot-index" = snapshot.index.0,
+            "applied snapshot"
+        );
+    }
+
+    fn publish_installed(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.slice_due = None;
+        if let Some(running) = self.compaction.take() {
+            // The leader's file may have it done or not; who waits is told to ask again.
+            let stopped = || Err(RequestError::Timeout);
+            shared.waiters.fill_all(running.waiting.into_iter().map(|(id, _)| (id, stopped())).collect());
+        }
+        if self.machine.is_compacting() {
+            self.begin_compaction();
+        }
+        shared.membership.store(Arc::clone(self.machine.membership()));
+        shared.alarms.store(Arc::clone(self.machine.alarms()));
+        // A follower's: only a leader counts leases down.
+        shared.leases.demote();
+        let view = self.machine.view();
+        let (revision, compacted) = (view.revision(), view.compact_revision());
+        shared.view.store(view);
+        shared.watch.skip_to(revision);
+        if compacted > 0 {
+            shared.watch.compacted(compacted);
+        }
+        shared.cells.applied.store(self.applied.0.0, Ordering::Release);
+        shared.tell_transport();
     }
 
     fn change_leases(&self, changes: &[LeaseChange]) {

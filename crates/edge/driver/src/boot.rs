@@ -3,7 +3,8 @@
 //! Identity, membership and everything acknowledged come from the log; the start
 //! flags of a directory that has one only describe how to run (as in etcd).
 
-use std::collections::BTreeSet;
+mod force;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +15,13 @@ use mainstay_backend::{Backend, BackendError, OpenOptions};
 use mainstay_env::Disk;
 use mainstay_member::{Member, MemberConfig};
 use mainstay_membership as membership;
-use mainstay_raft::{
-    ConfChangeKind, ConfChangeV2, ConfState, HardState, LogStart, Peer, Snapshot, StartError,
-};
+use mainstay_raft::{ConfState, HardState, LogStart, Peer, Snapshot, StartError};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::{Metadata, SnapshotMark, Wal, WalError, WalOptions, snap};
 
-use crate::Options;
 use crate::handle::Identity;
+use crate::incoming::received_db;
+use crate::{Founding, Options};
 
 /// Why a member does not start. Nothing is changed by a start that fails, but for
 /// the repair of a torn tail and of what an interrupted start left.
@@ -157,26 +157,40 @@ fn member_config(options: &Options, me: MemberId, seed: u64) -> MemberConfig {
     config
 }
 
-/// The first start of a new cluster of one.
+/// The first start of a member.
 fn bear(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, BootError> {
-    let me = membership::member_id(&options.peer_urls, &options.cluster_token, None);
-    let cluster = membership::cluster_id([me]);
+    let (me, cluster) = match &options.founding {
+        Founding::New { me, members } => (*me, membership::cluster_id(members.iter().map(|m| m.id))),
+        Founding::Join { me, cluster, .. } => (*me, *cluster),
+    };
     let identity = Identity { cluster, member: me };
     let machine = open_machine(disk, options)?;
     let backend = machine.backend().clone();
     let wal_path = options.wal_path();
     let metadata = Metadata { member: me, cluster };
     let wal = Wal::create_with(Arc::clone(disk), &wal_path, metadata, wal_options(options))?;
-    let first = membership::Member {
-        id: me,
-        peer_urls: options.peer_urls.clone(),
-        ..membership::Member::default()
+    let config = member_config(options, me, seed);
+    let member = match &options.founding {
+        Founding::New { members, .. } => Member::bootstrap(config, founders(members))?,
+        // It learns everything from the leader.
+        Founding::Join { .. } => {
+            let (none, nobody) = (HardState::default(), ConfState::default());
+            Member::new(config, none, nobody, LogStart::default())?
+        }
     };
-    // As etcd's first entries have it: the member with its name, before it has published.
-    let context = membership::Member { name: options.name.clone(), ..first }.to_json();
-    let peers = vec![Peer { id: me, context: Bytes::from(context) }];
-    let member = Member::bootstrap(member_config(options, me, seed), peers)?;
     Ok(Booted { identity, wal, backend, machine, member, applied: Index(0), is_new: true })
+}
+
+/// The first members as etcd's first entries have them: in the order of their ids, each
+/// with its name, before it has published its client URLs.
+fn founders(members: &[membership::Member]) -> Vec<Peer> {
+    let mut members: Vec<&membership::Member> = members.iter().collect();
+    members.sort_by_key(|member| member.id);
+    let peer = |member: &membership::Member| {
+        let bare = membership::Member { client_urls: Vec::new(), ..member.clone() };
+        Peer { id: member.id, context: Bytes::from(bare.to_json()) }
+    };
+    members.into_iter().map(peer).collect()
 }
 
 /// A start from a directory that has a log.
@@ -188,9 +202,10 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
             db.display()
         )));
     }
-    let (snapshot, wal, replay) = read_log(disk, options)?;
+    let (snapshot, mut wal, mut replay) = read_log(disk, options)?;
     let identity = Identity { cluster: replay.metadata.cluster, member: replay.metadata.member };
-    let machine = open_machine(disk, options)?;
+    let mut machine = open_machine(disk, options)?;
+    finish_install(disk, options, snapshot.as_ref(), &mut machine)?;
     let backend = machine.backend().clone();
     let applied = check_fit(machine.applied().0, snapshot.as_ref(), &replay.entries, &db)?;
 
@@ -205,8 +220,11 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
         snapshot.as_ref().map(|s| (s.index, s.term)).unwrap_or_default();
     // A commit that only moved the index is not synced; what is applied was committed.
     let commit = replay.hard_state.commit.max(applied);
-    let hard_state = HardState { commit, ..replay.hard_state };
-    refuse_several_members(&conf_state, &replay.entries, (applied, commit), &options.data_dir)?;
+    let mut hard_state = HardState { commit, ..replay.hard_state };
+    if options.force_new_cluster {
+        let mut log = force::Log { wal: &mut wal, entries: &mut replay.entries, snapshot_index };
+        hard_state = force::new_cluster(&mut log, identity.member, &conf_state, hard_state)?;
+    }
     let mut config = member_config(options, identity.member, seed);
     config.raft.applied = applied;
     config.last_snapshot = snapshot_index;
@@ -215,45 +233,25 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
     Ok(Booted { identity, wal, backend, machine, member, applied, is_new: false })
 }
 
-/// A member that knows of others would wait for them for ever: there is no transport yet. What
-/// the log holds beyond the db counts too, since a lone voter commits all of its log; but a
-/// removal that is not committed would need the one to be removed.
-fn refuse_several_members(
-    conf_state: &ConfState,
-    entries: &[mainstay_raft::Entry],
-    (applied, commit): (Index, Index),
-    data_dir: &Path,
+/// A crash between the log's record of a leader's snapshot and its db's last name.
+fn finish_install(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    snapshot: Option<&Snapshot>,
+    machine: &mut Machine,
 ) -> Result<(), BootError> {
-    let lists = [&conf_state.voters, &conf_state.voters_outgoing, &conf_state.learners];
-    let mut members: BTreeSet<MemberId> = lists.into_iter().flatten().copied().collect();
-    for entry in entries.iter().filter(|entry| entry.index > applied) {
-        let change = ConfChangeV2::of_entry(entry).map_err(|why| {
-            let index = entry.index;
-            BootError::Directory(format!("log entry {index} is no change of members: {why:?}"))
-        })?;
-        for single in change.into_iter().flat_map(|change| change.changes) {
-            match single.kind {
-                ConfChangeKind::AddNode | ConfChangeKind::AddLearnerNode => {
-                    members.insert(single.node);
-                }
-                ConfChangeKind::RemoveNode if entry.index <= commit => {
-                    members.remove(&single.node);
-                }
-                ConfChangeKind::RemoveNode | ConfChangeKind::UpdateNode => {}
-            }
-        }
-    }
-    if members.len() <= 1 {
+    let Some(snapshot) = snapshot.filter(|snapshot| machine.applied().0 < snapshot.index) else {
+        return Ok(());
+    };
+    let received = received_db(&options.snap_path(), snapshot.index);
+    let found = disk.metadata(&received).map_err(disk_error("look at", &received))?;
+    if found.is_none() {
+        // The look at how db and log fit together tells what is wrong.
         return Ok(());
     }
-    let ids: Vec<String> = members.iter().map(MemberId::to_string).collect();
-    Err(BootError::Directory(format!(
-        "{} belongs to a cluster of {} members ({}), and this version of Mainstay runs clusters of \
-         one; remove the others with etcd first (etcdctl member remove)",
-        data_dir.display(),
-        ids.len(),
-        ids.join(", ")
-    )))
+    machine.install(&received)?;
+    tracing::info!(snapshot.index = snapshot.index.0, "finished installing a snapshot of the leader");
+    Ok(())
 }
 
 type Log = (Option<Snapshot>, Wal, mainstay_wal::Replay);
@@ -307,7 +305,7 @@ fn check_fit(
 fn apply_options(options: &Options) -> mainstay_apply::Options {
     mainstay_apply::Options {
         lease_ttl_min: options.min_lease_ttl(),
-        learners_max: mainstay_types::limits::LEARNERS_DEFAULT,
+        learners_max: options.learners_max,
         quota: mainstay_apply::quota::Quota::from_flag(options.quota_bytes),
         persist_checkpoints: false,
     }

@@ -11,21 +11,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mainstay_apply::CommittedState;
 use mainstay_backend::{Backend, BackendError};
 use mainstay_env::{Clock, Disk, OpenMode};
 use mainstay_raft::{ConfState, Snapshot};
 use mainstay_types::limits::ROOM_PROBE_BYTES;
-use mainstay_types::{Index, Term};
+use mainstay_types::{Index, MemberId, Term};
 use mainstay_wal::{SnapshotMark, WalError, snap};
 use tokio::sync::oneshot;
 
-use crate::consensus::Command;
 use crate::handle::RequestError;
 use crate::log_thread::LogHandle;
+use crate::notes::Note;
 use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::stop::Stop;
+use crate::transport::DbCopy;
+
+/// Tells the consensus thread.
+pub(crate) type Notify = Arc<dyn Fn(Note) + Send + Sync>;
 
 type Slot = oneshot::Sender<Result<(), RequestError>>;
 
@@ -45,6 +50,8 @@ enum Order {
     Commit(Slot),
     Defragment(Slot),
     Snapshot(StateAt),
+    /// A follower needs one.
+    SnapshotFor(MemberId),
     Stop,
 }
 
@@ -98,6 +105,12 @@ impl CommitterHandle {
         let _ = self.orders.send(Order::Snapshot(state));
     }
 
+    /// Makes a snapshot for a follower; the consensus thread hears of it, or that it failed.
+    pub(crate) fn snapshot_for(&self, to: MemberId) {
+        // As above.
+        let _ = self.orders.send(Order::SnapshotFor(to));
+    }
+
     /// Ends the thread after a last commit.
     pub(crate) fn stop(&self) {
         // As above.
@@ -130,7 +143,7 @@ pub(crate) struct Committer {
     pub(crate) ops_limit: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log: LogHandle,
-    pub(crate) consensus: Sender<Command>,
+    pub(crate) notify: Notify,
     pub(crate) stats: Arc<Stats>,
     pub(crate) stop: Stop,
     pub(crate) space: Space,
@@ -161,6 +174,7 @@ impl Committer {
                     self.wanted = Some(state);
                     self.snapshot(orders)
                 }
+                Ok(Order::SnapshotFor(to)) => self.snapshot_for(orders, to),
                 Err(Nothing::Timeout) => self.commit(orders).and_then(|()| self.snapshot(orders)),
                 Ok(Order::Stop) | Err(Nothing::Closed) => return self.end(orders),
             };
@@ -270,14 +284,52 @@ impl Committer {
             let purged = snap::purge(&*self.disk, &self.snap_dir, self.max_snapshots);
             purged.map_err(Failure::of_snapshot)?;
         }
-        let consensus = self.consensus.clone();
-        self.log.snapshot(
-            mark,
-            Box::new(move || {
-                // A closed queue means the member stops.
-                let _ = consensus.send(Command::SnapshotTaken { index });
-            }),
-        );
+        let purged = snap::purge_received(&*self.disk, &self.snap_dir, index);
+        purged.map_err(Failure::of_snapshot)?;
+        let notify = Arc::clone(&self.notify);
+        self.log.snapshot(mark, Box::new(move || notify(Note::SnapshotTaken { index })));
+        Ok(())
+    }
+
+    /// Commits and pins what a follower gets. A failure to read is its loss, not ours.
+    fn snapshot_for(&self, orders: &Orders, to: MemberId) -> Result<(), Failure> {
+        let committed = self.commit(orders);
+        let made = match &committed {
+            Ok(()) => mainstay_apply::committed_state(&self.backend).map_err(|e| e.to_string()),
+            Err(failure) => Err(failure.to_string()),
+        };
+        (self.notify)(match made {
+            Ok(CommittedState { snapshot, reader }) => {
+                tracing::info!(
+                    "snapshot-index" = snapshot.index.0,
+                    "remote-peer-id" = %to,
+                    bytes = reader.size(),
+                    "sending merged snapshot"
+                );
+                Note::SnapshotReady { to, snapshot, db: Arc::new(PinnedDb(reader.copy())) }
+            }
+            Err(error) => {
+                tracing::warn!("remote-peer-id" = %to, %error, "failed to make a snapshot");
+                Note::SnapshotFailed { to }
+            }
+        });
+        committed
+    }
+}
+
+/// The bytes of a pinned db.
+struct PinnedDb(mainstay_bolt::Copy);
+
+impl DbCopy for PinnedDb {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, at: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let read = self.0.read_at(at, out).map_err(std::io::Error::other)?;
+        if read < out.len() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(())
     }
 }

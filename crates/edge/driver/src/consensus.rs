@@ -6,6 +6,8 @@
 //! thread's queue is full, because then it is awake anyway. A lone voter has nobody
 //! to wait for it, and writes its log itself.
 
+mod peers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,8 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_member::{Effect, Input, Member};
-use mainstay_raft::{ConfChange, Entry, EntryKind, Mark, Role};
-use mainstay_types::{Index, MemberId};
+use mainstay_raft::{ConfChange, Entry, EntryKind, Mark, Message, PeerStatus, Role, Snapshot};
+use mainstay_types::{Index, MemberId, Term};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -23,6 +25,7 @@ use crate::handle::RequestError;
 use crate::log_thread::{LogHandle, Persist};
 use crate::queue::{Nothing, Receiver};
 use crate::shared::Shared;
+use crate::transport::DbCopy;
 
 /// Commands taken in one turn, so that one Persist covers everything that waits.
 const TURN_COMMANDS_MAX: usize = 4096;
@@ -36,13 +39,23 @@ const APPLIED_HERE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) enum Command {
     /// Append an encoded InternalRaftRequest; its slot is in the waiters' table.
     Propose { id: u64, data: Bytes },
+    /// As `Propose`, but only while this member leads in `term`.
+    ProposeAsLeader { id: u64, term: Term, data: Bytes },
+    /// Append a change of the configuration; its slot is in the waiters' table.
+    ProposeChange { id: u64, change: ConfChange },
     /// Tell when this member's view reflects everything acknowledged before.
     Read { slot: oneshot::Sender<Result<(), RequestError>> },
-    /// A configuration change has been applied.
-    ConfChanged(ConfChange),
-    /// State up to `index` is in the backend and in a `.snap` file.
-    SnapshotTaken { index: Index },
-    /// The log or the apply thread has made progress.
+    /// A message from another member, and what it counts in the inbox.
+    Peer { message: Message, bytes: usize },
+    /// A message to this member was lost, or its connection.
+    Unreachable(MemberId),
+    /// A snapshot to this member has arrived, or not.
+    SnapshotSent { to: MemberId, ok: bool },
+    /// Hand leadership to this member.
+    Transfer(MemberId),
+    /// What a leader knows about everyone.
+    Peers { slot: oneshot::Sender<Vec<PeerStatus>> },
+    /// The log, the apply or another thread of this member has something to tell.
     Wake,
     /// End.
     Stop,
@@ -70,6 +83,14 @@ pub(crate) struct Consensus {
     asking: BTreeMap<u64, Vec<ReadSlot>>,
     /// Confirmed reads that wait for their index to be applied.
     waiting: BTreeMap<Index, Vec<ReadSlot>>,
+    /// A leader's snapshot on its way to the log, to be installed once it is durable.
+    installing: Option<(Mark, Box<Snapshot>)>,
+    /// Files of snapshots whose messages raft is about to send.
+    outgoing: BTreeMap<MemberId, Arc<dyn DbCopy>>,
+    /// Whether the first election may come early: the others are there already.
+    advance_due: bool,
+    /// The leader and term last told.
+    told: (MemberId, Term),
 }
 
 impl Consensus {
@@ -82,6 +103,7 @@ impl Consensus {
     ) -> Consensus {
         let next_tick = shared.clock.now() + shared.options.tick;
         let applied = Index(shared.cells.applied.load(Ordering::Acquire));
+        let advance_due = shared.options.initial_election_tick_advance;
         Consensus {
             shared,
             member,
@@ -96,6 +118,10 @@ impl Consensus {
             read_ctx: 0,
             asking: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            installing: None,
+            outgoing: BTreeMap::new(),
+            advance_due,
+            told: (MemberId::NONE, Term(0)),
         }
     }
 
@@ -122,15 +148,32 @@ impl Consensus {
 
     /// Feeds `first` and whatever else waits.
     fn turn(&mut self, first: Command) -> Flow {
+        // Who proposes a change because the one before is answered finds it applied here too.
+        self.take_applied();
         let mut reads = Vec::new();
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(command) = next {
             match command {
                 Command::Propose { id, data } => self.feed(Input::Propose { id, data }),
+                Command::ProposeAsLeader { id, term, data } => {
+                    let status = self.member.status();
+                    if status.role == Role::Leader && status.term == term {
+                        self.feed(Input::Propose { id, data });
+                    }
+                }
+                Command::ProposeChange { id, change } => {
+                    self.feed(Input::ProposeConfChange { id, change });
+                }
                 Command::Read { slot } => reads.push(slot),
-                Command::ConfChanged(change) => self.feed(Input::ConfChangeApplied(change)),
-                Command::SnapshotTaken { index } => self.feed(Input::SnapshotTaken { index }),
+                Command::Peer { message, bytes } => self.take_message(message, bytes),
+                Command::Unreachable(peer) => self.feed(Input::Unreachable(peer)),
+                Command::SnapshotSent { to, ok } => self.feed(Input::SnapshotSent { to, ok }),
+                Command::Transfer(to) => self.feed(Input::TransferLeader(to)),
+                Command::Peers { slot } => {
+                    // Whoever asked may have gone.
+                    let _ = slot.send(self.member.peers());
+                }
                 Command::Wake => {}
                 Command::Stop => return Flow::End,
             }
@@ -181,6 +224,7 @@ impl Consensus {
     }
 
     fn take_applied(&mut self) {
+        self.take_notes();
         let applied = Index(self.shared.cells.applied.load(Ordering::Acquire));
         if applied > self.applied {
             self.applied = applied;
@@ -204,6 +248,9 @@ impl Consensus {
             }
             self.member.flush(&mut self.effects);
         }
+        if !self.outgoing.is_empty() {
+            self.drop_unwanted_snapshots();
+        }
         self.tell_standing();
     }
 
@@ -221,6 +268,7 @@ impl Consensus {
 
     fn persisted(&mut self, mark: Mark) {
         self.marks.1 = mark;
+        self.install_when_durable(mark);
         self.feed(Input::Persisted(mark));
     }
 
@@ -242,14 +290,17 @@ impl Consensus {
 
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
-            // A lone member gets no snapshot and has nobody to send to; peers come
-            // with clusters.
-            Effect::Persist { snapshot: _, hard_state, entries, must_sync, mark, then_send: _ } => {
-                self.persist(Persist { hard_state, entries, must_sync, mark });
+            Effect::Persist { snapshot, hard_state, entries, must_sync, mark, then_send } => {
+                if let Some(snapshot) = &snapshot {
+                    self.installing = Some((mark, snapshot.clone()));
+                }
+                let then_send = self.sendable(then_send);
+                self.persist(Persist { snapshot, hard_state, entries, must_sync, mark, then_send });
             }
-            Effect::Send(_) | Effect::SendSnapshot { .. } => {}
+            Effect::Send(messages) => self.send(messages),
+            Effect::SendSnapshot { to } => self.shared.committer.snapshot_for(to),
             Effect::Ignored { from, error } => {
-                tracing::warn!(%from, %error, "ignored a message that makes no sense");
+                tracing::warn!("remote-peer-id" = %from, %error, "ignored a message that makes no sense");
             }
             Effect::Apply(entries) => self.apply(entries),
             Effect::ReadReady { ctx, index } => self.read_confirmed(ctx, index),
@@ -262,17 +313,7 @@ impl Consensus {
             Effect::TakeSnapshot { .. } => self.shared.apply.take_snapshot(),
             Effect::ReleaseLog { .. } => {}
             Effect::LeaderChanged { role, leader, term } => {
-                tracing::info!(
-                    leader = %leader.unwrap_or(MemberId::NONE),
-                    term = term.0,
-                    role = ?role,
-                    "raft.node: leader changed"
-                );
-                if role != Role::Leader {
-                    self.shared.leases.demote();
-                }
-                self.shared.cells.leader_changes.fetch_add(1, Ordering::Relaxed);
-                self.refuse_all_reads(&RequestError::LeaderChanged);
+                self.leader_changed(role, leader.unwrap_or(MemberId::NONE), term);
             }
         }
     }

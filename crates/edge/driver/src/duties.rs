@@ -1,23 +1,26 @@
-//! What a leader does without being asked: it publishes itself, gives a new cluster
-//! its version, lets leases expire, and compacts when told to by the flags.
+//! What a member does without being asked: it publishes itself; as leader it lets
+//! leases expire, and compacts when told to by the flags.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_apply::quota::Quota;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::membershippb;
-use mainstay_types::Version;
 use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use crate::consensus::Command;
 use crate::options::AutoCompaction;
 use crate::queue::{Nothing, Receiver};
 use crate::shared::Shared;
 
 /// How often leases are looked at (etcd, lessor's loop).
 const TURN: Duration = Duration::from_millis(500);
+/// How long a member waits for its own attributes before it proposes them again.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(2);
 /// How often the start looks for its leader and its entries.
 const START_TURN: Duration = Duration::from_millis(2);
 /// How often a revision is looked at in revision mode (etcd, `revInterval`).
@@ -52,32 +55,51 @@ impl Duties {
         }
     }
 
-    /// Publishes name and client URLs, and the version of a cluster that has none.
-    /// Answers `false` when the member stops before that.
+    /// Publishes name and client URLs, and waits until the cluster has a version (a
+    /// leader's monitor sees to that). Answers `false` when the member stops before.
     fn publish(&self, stop: &Receiver<()>) -> bool {
-        let mut asked = (false, false);
+        let clock = &self.shared.clock;
+        let mut asked: Option<Duration> = None;
         loop {
             if let Err(Nothing::Closed) | Ok(()) = stop.recv_timeout(START_TURN) {
                 return false;
             }
-            if !self.shared.leads() {
-                continue;
-            }
             let published = self.is_published();
-            let has_version = self.next_version().is_none();
-            if published && has_version {
+            let has_version = self.shared.membership.load().version().is_some();
+            if published && has_version && self.is_up_to_date() {
                 return true;
             }
-            if !published && !asked.0 {
-                asked.0 = true;
+            // A proposal may get lost on its way to a leader.
+            let due = asked.is_none_or(|at| clock.now() >= at + PUBLISH_AGAIN);
+            if !published && due && self.knows_itself() {
+                asked = Some(clock.now());
                 self.propose_attributes();
             }
-            // In etcd's order: a member is known before its cluster has a version.
-            if published && !has_version && !asked.1 {
-                asked.1 = true;
-                self.propose_version();
-            }
         }
+    }
+
+    /// Waits until this member's view shows what was acknowledged before; a member that has
+    /// just started may be far behind. `false` when there was no answer to that.
+    fn is_up_to_date(&self) -> bool {
+        let shared = &self.shared;
+        if shared.cells.lone_leader.load(Ordering::Acquire) {
+            return true;
+        }
+        if shared.cells.leader.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let (slot, answer) = oneshot::channel();
+        // Answered in any case: also when the leader changes, or this member stops.
+        shared.consensus.try_send(Command::Read { slot }).is_ok()
+            && matches!(answer.blocking_recv(), Ok(Ok(())))
+    }
+
+    /// Whether there is a leader to take it, and the members know this one: attributes of
+    /// an unknown member stop whoever applies them.
+    fn knows_itself(&self) -> bool {
+        let shared = &self.shared;
+        let leader = shared.cells.leader.load(Ordering::Acquire);
+        leader != 0 && shared.membership.load().member(shared.identity.member).is_some()
     }
 
     fn is_published(&self) -> bool {
@@ -99,28 +121,6 @@ impl Duties {
                 member_id: self.shared.identity.member.0,
                 member_attributes: Some(attributes),
             }),
-            ..Default::default()
-        });
-    }
-
-    /// The version to set: versions hold, so only a cluster without one, or at the
-    /// 3.0.0 that etcd puts in while it does not know, gets one.
-    fn next_version(&self) -> Option<Version> {
-        match self.shared.membership.load().version() {
-            None => Some(self.shared.options.initial_cluster_version),
-            Some(version) if version == Version::line(3, 0) => {
-                Some(self.shared.options.initial_cluster_version)
-            }
-            Some(_) => None,
-        }
-    }
-
-    fn propose_version(&self) {
-        let Some(version) = self.next_version() else { return };
-        tracing::info!(cluster_version = %version, "setting up initial cluster version");
-        let request = membershippb::ClusterVersionSetRequest { ver: version.to_string() };
-        self.shared.propose_blindly(pb::InternalRaftRequest {
-            cluster_version_set: Some(request),
             ..Default::default()
         });
     }
@@ -150,12 +150,14 @@ impl Duties {
     }
 
     fn revoke_expired(&self) {
-        for id in self.shared.leases.expired(LEASE_REVOKES_PER_TURN) {
+        let (term, expired) = self.shared.leases.expired(LEASE_REVOKES_PER_TURN);
+        for id in expired {
             self.shared.stats.leases_expired.inc();
-            self.shared.propose_blindly(pb::InternalRaftRequest {
+            let request = pb::InternalRaftRequest {
                 lease_revoke: Some(pb::LeaseRevokeRequest { id: id.0 }),
                 ..Default::default()
-            });
+            };
+            self.shared.propose_as_leader(term, request);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! the current view never leave the caller's thread; everything else is a
 //! message to the thread that owns the state, answered through a reply slot.
 
+mod cluster;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -55,6 +57,15 @@ pub enum RequestError {
     /// No answer within the request timeout; the request may still take effect.
     #[error("etcdserver: request timed out")]
     Timeout,
+    /// As `Timeout`; a leader had failed when the request came.
+    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailed,
+    /// As `Timeout`; the leader, or a quorum, was not connected all the while.
+    #[error("etcdserver: request timed out, possibly due to connection lost")]
+    TimeoutConnectionLost,
+    /// The member that was to lead does not yet.
+    #[error("etcdserver: request timed out, leader transfer took too long")]
+    LeaderTransferTimeout,
     /// The member stops.
     #[error("etcdserver: server stopped")]
     Stopped,
@@ -153,9 +164,10 @@ impl Handle {
         if self.shared.cells.lone_leader.load(Ordering::Acquire) {
             return Ok(());
         }
+        let started = self.shared.clock.now();
         let (slot, answer) = oneshot::channel();
-        self.send(Command::Read { slot })?;
-        self.within_timeout(answer).await?
+        self.shared.consensus.try_send(Command::Read { slot }).map_err(refused)?;
+        self.within_timeout(started, answer).await?
     }
 
     /// Proposes a request and waits until it is applied here. The entry is encoded
@@ -169,11 +181,12 @@ impl Handle {
         message: &M,
     ) -> impl Future<Output = Result<Reply, RequestError>> + use<M> {
         let this = self.clone();
-        let started = self.start_proposal(field, message);
+        let sent = self.start_proposal(field, message);
         async move {
-            let (id, answer) = started?;
+            let (id, answer) = sent?;
             let guard = Forget::new(&this.shared.waiters, id);
-            let reply = this.within_timeout(answer).await;
+            let started = this.shared.clock.now();
+            let reply = this.within_timeout(started, answer).await;
             if reply.is_ok() {
                 guard.answered();
             }
@@ -307,9 +320,16 @@ impl Handle {
         self.shared.stop.wait().await
     }
 
-    /// Leases, the first to expire first; local, not linearizable.
-    pub fn leases(&self) -> Vec<LeaseId> {
-        self.shared.leases.by_expiry()
+    /// Leases; local, not linearizable. A leader's are in the order in which they expire;
+    /// with the others none does.
+    ///
+    /// # Errors
+    /// `Stopped` when the member stops.
+    pub async fn leases(&self) -> Result<Vec<LeaseId>, RequestError> {
+        match self.shared.leases.by_expiry() {
+            Some(ids) => Ok(ids),
+            None => self.ask(|machine| machine.leases().leases().map(|lease| lease.id).collect()).await,
+        }
     }
 
     async fn revoked(&self, lease: LeaseId) {
@@ -353,10 +373,6 @@ impl Handle {
         Ok(())
     }
 
-    fn send(&self, command: Command) -> Result<(), RequestError> {
-        self.shared.consensus.try_send(command).map_err(refused)
-    }
-
     /// The wake-up is left to the courier of this thread, if it has one.
     fn send_proposal(&self, command: Command) -> Result<(), RequestError> {
         self.shared.consensus.try_send_quietly(command).map_err(refused)?;
@@ -366,11 +382,15 @@ impl Handle {
         Ok(())
     }
 
-    async fn within_timeout<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, RequestError> {
+    async fn within_timeout<T>(
+        &self,
+        started: Duration,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, RequestError> {
         match tokio::time::timeout(self.request_timeout(), answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(RequestError::Stopped),
-            Err(_) => Err(RequestError::Timeout),
+            Err(_) => Err(self.timeout_since(started)),
         }
     }
 }

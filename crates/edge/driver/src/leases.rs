@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_env::Clock;
 use mainstay_lease::{Lease, Renewal, Timer, TimerOptions};
-use mainstay_types::LeaseId;
+use mainstay_types::{LeaseId, Term};
 use parking_lot::Mutex;
 
 use crate::handle::LeaseTimes;
@@ -15,7 +15,8 @@ use crate::handle::LeaseTimes;
 pub(crate) struct Leases {
     clock: Arc<dyn Clock>,
     retry: Duration,
-    timer: Mutex<Option<Timer>>,
+    /// With the term in which this member leads.
+    timer: Mutex<Option<(Term, Timer)>>,
 }
 
 /// What came of a renewal.
@@ -37,10 +38,15 @@ impl Leases {
     }
 
     /// This member has become leader: every lease of the book starts again.
-    pub(crate) fn promote(&self, leases: impl IntoIterator<Item = Lease>, extend: Duration) {
+    pub(crate) fn promote(
+        &self,
+        term: Term,
+        leases: impl IntoIterator<Item = Lease>,
+        extend: Duration,
+    ) {
         let options = TimerOptions { retry: self.retry, checkpoint_every: None };
         let timer = Timer::promote(options, self.clock.now(), extend, leases);
-        *self.timer.lock() = Some(timer);
+        *self.timer.lock() = Some((term, timer));
     }
 
     /// This member leads no more.
@@ -50,20 +56,20 @@ impl Leases {
 
     pub(crate) fn granted(&self, lease: Lease) {
         let now = self.clock.now();
-        if let Some(timer) = self.timer.lock().as_mut() {
+        if let Some((_, timer)) = self.timer.lock().as_mut() {
             timer.granted(now, lease);
         }
     }
 
     pub(crate) fn revoked(&self, id: LeaseId) {
-        if let Some(timer) = self.timer.lock().as_mut() {
+        if let Some((_, timer)) = self.timer.lock().as_mut() {
             timer.revoked(id);
         }
     }
 
     pub(crate) fn checkpointed(&self, id: LeaseId, remaining: i64) {
         let now = self.clock.now();
-        if let Some(timer) = self.timer.lock().as_mut() {
+        if let Some((_, timer)) = self.timer.lock().as_mut() {
             timer.checkpointed(now, id, remaining);
         }
     }
@@ -71,7 +77,7 @@ impl Leases {
     pub(crate) fn renew(&self, id: LeaseId) -> Renewed {
         let now = self.clock.now();
         let mut timer = self.timer.lock();
-        let Some(timer) = timer.as_mut() else { return Renewed::NotLeading };
+        let Some((_, timer)) = timer.as_mut() else { return Renewed::NotLeading };
         match timer.renew(now, id) {
             Renewal::Renewed(ttl) => Renewed::For(ttl),
             // Checkpoints are off: clearing one is not needed before renewing.
@@ -82,18 +88,22 @@ impl Leases {
 
     pub(crate) fn times(&self, id: LeaseId) -> Option<LeaseTimes> {
         let now = self.clock.now();
-        let (granted, remaining) = self.timer.lock().as_ref()?.time_to_live(now, id)?;
+        let (granted, remaining) = self.timer.lock().as_ref()?.1.time_to_live(now, id)?;
         Some(LeaseTimes { granted, remaining })
     }
 
-    /// Leases by expiry, the first to expire first.
-    pub(crate) fn by_expiry(&self) -> Vec<LeaseId> {
-        self.timer.lock().as_ref().map(Timer::by_expiry).unwrap_or_default()
+    /// Leases by expiry, the first to expire first; `None` when this member does not lead.
+    pub(crate) fn by_expiry(&self) -> Option<Vec<LeaseId>> {
+        self.timer.lock().as_ref().map(|(_, timer)| timer.by_expiry())
     }
 
-    /// Those that have expired and must be revoked through the log.
-    pub(crate) fn expired(&self, limit: usize) -> Vec<LeaseId> {
+    /// Those that have expired and must be revoked through the log, by whoever still leads
+    /// in this term and by nobody else: a later leader counts from its own start.
+    pub(crate) fn expired(&self, limit: usize) -> (Term, Vec<LeaseId>) {
         let now = self.clock.now();
-        self.timer.lock().as_mut().map(|t| t.expired(now, limit)).unwrap_or_default()
+        match self.timer.lock().as_mut() {
+            Some((term, timer)) => (*term, timer.expired(now, limit)),
+            None => (Term(0), Vec::new()),
+        }
     }
 }

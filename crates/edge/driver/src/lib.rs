@@ -9,6 +9,7 @@
 //! | watch, watch-read | the watchers | nobody; the disk |
 //! | read-N | nothing | the disk |
 //! | duties | what a leader does unasked | time |
+//! | monitor | nothing | answers of other members |
 //!
 //! Shards of the server call a [`Handle`]; queues between threads are bounded, and
 //! no two threads ever wait for each other's queues (see `consensus`).
@@ -20,8 +21,11 @@ mod consensus;
 mod courier;
 mod duties;
 mod handle;
+mod incoming;
 mod leases;
 mod log_thread;
+mod monitor;
+mod notes;
 mod options;
 mod queue;
 mod read_pool;
@@ -52,6 +56,8 @@ use consensus::{Command, Consensus};
 use duties::Duties;
 use leases::Leases;
 use log_thread::{LogHandle, LogThread, Writer};
+use monitor::Monitor;
+use notes::Notes;
 use queue::{Receiver, Sender, bounded};
 use read_pool::ReadPool;
 use shared::{Cells, RequestIds, Shared};
@@ -64,8 +70,10 @@ use watch_thread::WatchDeps;
 
 pub use boot::BootError;
 pub use handle::{Handle, Identity, LeaseTimes, RequestError, RequestField, Standing};
-pub use options::{AutoCompaction, Options};
-pub use transport::{CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport};
+pub use incoming::IncomingDb;
+pub use options::{AutoCompaction, Founding, Options};
+pub use stop::REMOVED;
+pub use transport::{Alone, CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport};
 pub use watch_thread::{WatchCommand, WatchStream};
 
 /// Threads of the read pool.
@@ -84,7 +92,8 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Boots the member in `options.data_dir` and starts its threads.
+    /// Boots the member in `options.data_dir` and starts its threads. What it sends to
+    /// others goes through `transport`, which may be asked to send at once.
     ///
     /// # Errors
     /// When the directory cannot be used; the error says why and what to do.
@@ -93,6 +102,7 @@ impl Driver {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         dice: &mut dyn Dice,
+        transport: Arc<dyn Transport>,
     ) -> Result<Driver, BootError> {
         let seed = dice.roll();
         let booted = boot::boot(&disk, &options, seed)?;
@@ -101,7 +111,8 @@ impl Driver {
             path: options.data_dir.clone(),
             source,
         };
-        start_threads(options.clone(), disk, clock, booted, seed).map_err(threads)
+        let world = World { disk, clock, transport };
+        start_threads(options.clone(), world, booted, seed).map_err(threads)
     }
 
     /// The front of the member.
@@ -146,13 +157,20 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn start_threads(
-    options: Options,
+/// What a member reaches the world through.
+struct World {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+}
+
+fn start_threads(
+    options: Options,
+    world: World,
     booted: Booted,
     seed: u64,
 ) -> std::io::Result<Driver> {
+    let World { disk, clock, transport } = world;
     let Booted { identity, wal, backend, machine, member, applied, is_new } = booted;
     let stats = Arc::new(Stats::default());
     let (stop, space) = (Stop::default(), Space::default());
@@ -173,6 +191,8 @@ fn start_threads(
         writer: Writer {
             wal,
             max_wals: options.max_wals,
+            disk: Arc::clone(&disk),
+            snap_dir: options.snap_path(),
             clock: Arc::clone(&clock),
             stats: Arc::clone(&stats),
             space: space.clone(),
@@ -180,6 +200,7 @@ fn start_threads(
         },
         stop: stop.clone(),
         consensus: consensus.clone(),
+        transport: Arc::clone(&transport),
     }
     .start()?;
     joins.push(log_join);
@@ -202,10 +223,15 @@ fn start_threads(
         space,
         request_ids: RequestIds::new(identity.member, clock.wall()),
         clock: Arc::clone(&clock),
+        notes: Notes::default(),
+        transport,
+        disk,
+        founders: options.founding.members().to_vec(),
         options,
     });
     shared.cells.applied.store(applied.0, Ordering::Release);
-    let committer = committer_of(&shared, disk, consensus, log.clone());
+    shared.tell_transport();
+    let committer = committer_of(&shared, log.clone());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
     let applier = Arc::new(Mutex::new(Applier::new(Arc::clone(&shared), machine)));
     let (of_thread, theirs) = (Arc::clone(&shared), Arc::clone(&applier));
@@ -217,15 +243,11 @@ fn start_threads(
     Ok(Driver { handle, log, ready, duties, consensus, joins, is_new })
 }
 
-fn committer_of(
-    shared: &Shared,
-    disk: Arc<dyn Disk>,
-    consensus: queue::Sender<Command>,
-    log: LogHandle,
-) -> Committer {
+fn committer_of(shared: &Arc<Shared>, log: LogHandle) -> Committer {
+    let told = Arc::clone(shared);
     Committer {
-        disk,
-        consensus,
+        disk: Arc::clone(&shared.disk),
+        notify: Arc::new(move |note| told.note(note)),
         log,
         backend: shared.backend.clone(),
         clock: Arc::clone(&shared.clock),
@@ -240,15 +262,19 @@ fn committer_of(
     }
 }
 
-/// The thread that publishes the member; it ends when the sender is dropped.
+/// The threads that do what nobody asks for; they end when the sender is dropped.
 fn start_duties(
     shared: &Arc<Shared>,
     joins: &mut Vec<JoinHandle<()>>,
 ) -> std::io::Result<(watch::Receiver<bool>, Sender<()>)> {
     let (told, ready) = watch::channel(false);
     let (end, ended): (Sender<()>, Receiver<()>) = bounded(1);
+    let monitored = ended.clone();
     let duties = Duties { shared: Arc::clone(shared), ready: told };
     joins.push(spawn("duties", move || duties.run(&ended))?);
+    let monitor = Monitor { shared: Arc::clone(shared) };
+    // Not waited for at the end: it may be waiting for another member's answer.
+    drop(spawn("monitor", move || monitor.run(&monitored))?);
     Ok((ready, end))
 }
 

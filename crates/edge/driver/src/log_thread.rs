@@ -5,15 +5,17 @@
 //! thread itself where there is nobody to replicate to: see
 //! [`LogHandle::persist_here`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mainstay_env::Clock;
-use mainstay_raft::{Entry, HardState, Mark};
+use mainstay_env::{Clock, Disk};
+use mainstay_raft::{Entry, HardState, Mark, Message, Snapshot};
+use mainstay_types::Index;
 use mainstay_types::limits::LOG_RESERVE_BYTES;
-use mainstay_wal::{SnapshotMark, Wal, WalError};
+use mainstay_wal::{SnapshotMark, Wal, WalError, snap};
 use parking_lot::Mutex;
 
 use crate::consensus::Command;
@@ -21,6 +23,7 @@ use crate::queue::{Nothing, Receiver, Sender, bounded};
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::stop::Stop;
+use crate::transport::Transport;
 
 /// Persists that may wait. The consensus thread blocks past it: it cannot go on
 /// without its log, and the log thread never waits for it.
@@ -30,10 +33,14 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Entries and hard state that must be durable before `mark` counts.
 pub(crate) struct Persist {
+    /// Replaces the log: to be stored before all else.
+    pub(crate) snapshot: Option<Box<Snapshot>>,
     pub(crate) hard_state: Option<HardState>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) must_sync: bool,
     pub(crate) mark: Mark,
+    /// May leave once this and all before it is durable.
+    pub(crate) then_send: Vec<Message>,
 }
 
 enum Order {
@@ -61,6 +68,7 @@ struct Log {
     queued: AtomicUsize,
     persisted: Mutex<Option<Mark>>,
     stop: Stop,
+    transport: Arc<dyn Transport>,
 }
 
 impl LogHandle {
@@ -81,9 +89,13 @@ impl LogHandle {
             return None;
         };
         let mark = persist.mark;
-        if let Err(error) = writer.save(&Gathered::from(persist)) {
+        let gathered = Gathered::from(persist);
+        if let Err(error) = writer.save(&gathered) {
             self.log.stop.because(save_failed(&error));
             return None;
+        }
+        if !gathered.then_send.is_empty() {
+            self.log.transport.send(gathered.then_send);
         }
         if writer.wants_segment() {
             // A full queue means that the thread is awake and will look by itself.
@@ -119,6 +131,8 @@ fn save_failed(error: &WalError) -> String {
 pub(crate) struct Writer {
     pub(crate) wal: Wal,
     pub(crate) max_wals: usize,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) snap_dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) space: Space,
@@ -129,7 +143,13 @@ pub(crate) struct Writer {
 impl Writer {
     fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
         let before = self.clock.now();
+        if let Some(snapshot) = &gathered.snapshot {
+            self.take_over(snapshot)?;
+        }
         self.wal.save(gathered.hard_state.as_ref(), &gathered.entries, gathered.must_sync)?;
+        if let Some(snapshot) = &gathered.snapshot {
+            self.release_to(snapshot.index)?;
+        }
         if gathered.must_sync {
             self.stats.wal_fsync.observe(self.clock.now().saturating_sub(before));
         }
@@ -154,7 +174,29 @@ impl Writer {
             self.wal.save(Some(&state), &[], false)?;
         }
         self.wal.save_snapshot(mark)?;
-        self.wal.release_to(mark.index)?;
+        self.release_to(mark.index)
+    }
+
+    /// A leader's snapshot stands for the log so far. Its db is on the disk already; it
+    /// counts once the log says that everything up to it is committed, which the hard
+    /// state behind the record does: before, a start goes on from what was.
+    fn take_over(&mut self, snapshot: &Snapshot) -> Result<(), WalError> {
+        snap::save(&*self.disk, &self.snap_dir, snapshot)?;
+        self.wal.save_snapshot(&SnapshotMark {
+            index: snapshot.index,
+            term: snapshot.term,
+            conf_state: Some(snapshot.conf_state.clone()),
+        })?;
+        tracing::info!(
+            snapshot.index = snapshot.index.0,
+            snapshot.term = snapshot.term.0,
+            "saved a snapshot of the leader"
+        );
+        Ok(())
+    }
+
+    fn release_to(&mut self, index: Index) -> Result<(), WalError> {
+        self.wal.release_to(index)?;
         if self.max_wals > 0 {
             self.wal.purge(self.max_wals)?;
         }
@@ -186,6 +228,7 @@ pub(crate) struct LogThread {
     pub(crate) writer: Writer,
     pub(crate) stop: Stop,
     pub(crate) consensus: Sender<Command>,
+    pub(crate) transport: Arc<dyn Transport>,
 }
 
 impl LogThread {
@@ -197,6 +240,7 @@ impl LogThread {
             queued: AtomicUsize::new(0),
             persisted: Mutex::new(None),
             stop: self.stop,
+            transport: self.transport,
         });
         let handle = LogHandle { orders, log: Arc::clone(&log) };
         let consensus = self.consensus;
@@ -245,7 +289,12 @@ impl Log {
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
-                Order::Persist(persist) => gathered.add(persist),
+                Order::Persist(persist) => {
+                    if persist.snapshot.is_some() {
+                        self.flush(std::mem::take(&mut gathered), consensus)?;
+                    }
+                    gathered.add(persist);
+                }
                 Order::Snapshot { mark, done } => {
                     self.flush(std::mem::take(&mut gathered), consensus)?;
                     self.writer.lock().record_snapshot(&mark)?;
@@ -267,6 +316,9 @@ impl Log {
     fn flush(&self, gathered: Gathered, consensus: &Sender<Command>) -> Result<(), WalError> {
         let Some(mark) = gathered.mark else { return Ok(()) };
         self.writer.lock().save(&gathered)?;
+        if !gathered.then_send.is_empty() {
+            self.transport.send(gathered.then_send);
+        }
         *self.persisted.lock() = Some(mark);
         self.queued.fetch_sub(gathered.count, Ordering::AcqRel);
         // A full queue means the consensus thread is awake and will look by itself.
@@ -278,9 +330,11 @@ impl Log {
 /// Several persists as one.
 #[derive(Default)]
 struct Gathered {
+    snapshot: Option<Box<Snapshot>>,
     hard_state: Option<HardState>,
     entries: Vec<Entry>,
     must_sync: bool,
+    then_send: Vec<Message>,
     mark: Option<Mark>,
     count: usize,
 }
@@ -301,6 +355,9 @@ impl Gathered {
         } else {
             self.entries.extend(persist.entries);
         }
+        // It comes first, so nothing was gathered before it.
+        self.snapshot = persist.snapshot.or(self.snapshot.take());
+        self.then_send.extend(persist.then_send);
         self.must_sync |= persist.must_sync;
         self.mark = Some(persist.mark);
         self.count += 1;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_types::Version;
+use mainstay_membership::Member;
+use mainstay_types::{ClusterId, MemberId, Version};
 
 /// Everything that decides how a member boots and runs. Made by the binary from
 /// the flag table; times and sizes are checked there.
@@ -15,20 +16,28 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// `--wal-dir`, or `member/wal` of the data directory.
     pub wal_dir: Option<PathBuf>,
-    /// `--initial-advertise-peer-urls`, sorted.
-    pub peer_urls: Vec<String>,
+    /// How a directory without a log comes to life; not read when there is one.
+    pub founding: Founding,
+    /// `--force-new-cluster`: forget the other members of a directory's cluster.
+    pub force_new_cluster: bool,
     /// `--advertise-client-urls`, sorted.
     pub client_urls: Vec<String>,
-    /// `--initial-cluster-token`.
-    pub cluster_token: String,
     /// `--initial-cluster-version`: the version a new cluster is born with.
     pub initial_cluster_version: Version,
+    /// `--hold-cluster-version`: only `etcdctl upgrade finalize` raises the version of a
+    /// cluster that has one.
+    pub hold_cluster_version: bool,
+    /// `--max-learners`.
+    pub learners_max: usize,
     /// `--heartbeat-interval`: one raft tick.
     pub tick: Duration,
     /// `--election-timeout`.
     pub election_timeout: Duration,
     /// `--pre-vote`.
     pub pre_vote: bool,
+    /// `--initial-election-tick-advance`: the first election comes early once the others
+    /// are there.
+    pub initial_election_tick_advance: bool,
     /// `--snapshot-count`: applied entries between raft snapshots.
     pub snapshot_count: u64,
     /// `--snapshot-catchup-entries`: entries kept behind a snapshot.
@@ -59,6 +68,44 @@ pub struct Options {
     pub warning_apply: Duration,
     /// `--unsafe-no-fsync`.
     pub no_fsync: bool,
+}
+
+/// How a directory without a log comes to life. Made from the flags, and from what other
+/// members or a discovery service say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Founding {
+    /// A first member of a new cluster; every one of them is told the same.
+    New {
+        /// Which of `members` this is.
+        me: MemberId,
+        /// All of them, with ids, names and peer URLs.
+        members: Vec<Member>,
+    },
+    /// A member that was added to a cluster that runs.
+    Join {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Which of `members` this is.
+        me: MemberId,
+        /// The members as the cluster has them.
+        members: Vec<Member>,
+    },
+}
+
+impl Founding {
+    /// A new cluster of one.
+    pub fn alone(name: &str, peer_urls: Vec<String>, token: &str) -> Founding {
+        let me = mainstay_membership::member_id(&peer_urls, token, None);
+        let member = Member { id: me, name: name.to_owned(), peer_urls, ..Member::default() };
+        Founding::New { me, members: vec![member] }
+    }
+
+    /// The members that were named.
+    pub fn members(&self) -> &[Member] {
+        match self {
+            Founding::New { members, .. } | Founding::Join { members, .. } => members,
+        }
+    }
 }
 
 /// How old revisions are compacted without being asked (semantics 5.1).
@@ -116,13 +163,16 @@ impl Default for Options {
             name: "default".into(),
             data_dir: "default.etcd".into(),
             wal_dir: None,
-            peer_urls: vec!["http://localhost:2380".into()],
+            founding: Founding::alone("default", vec!["http://localhost:2380".into()], "etcd-cluster"),
+            force_new_cluster: false,
             client_urls: vec!["http://localhost:2379".into()],
-            cluster_token: "etcd-cluster".into(),
             initial_cluster_version: Version::line(3, 7),
+            hold_cluster_version: true,
+            learners_max: l::LEARNERS_DEFAULT,
             tick: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             pre_vote: true,
+            initial_election_tick_advance: true,
             snapshot_count: l::SNAPSHOT_COUNT_DEFAULT,
             snapshot_catchup_entries: l::SNAPSHOT_CATCHUP_ENTRIES_DEFAULT,
             max_snapshots: 5,

@@ -1,19 +1,19 @@
 //! What the threads and every [`Handle`](crate::Handle) hold together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mainstay_apply::Alarms;
 use mainstay_backend::Backend;
-use mainstay_env::Clock;
-use mainstay_membership::Membership;
+use mainstay_env::{Clock, Disk};
+use mainstay_membership::{Member, Membership};
 use mainstay_mvcc::View;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::prost::Message as _;
-use mainstay_types::MemberId;
+use mainstay_types::{MemberId, Term};
 
 use crate::Options;
 use crate::apply_thread::ApplyHandle;
@@ -21,11 +21,13 @@ use crate::committer::CommitterHandle;
 use crate::consensus::Command;
 use crate::handle::Identity;
 use crate::leases::Leases;
+use crate::notes::{Note, Notes};
 use crate::queue::Sender;
 use crate::read_pool::ReadPool;
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::stop::Stop;
+use crate::transport::Transport;
 use crate::waiters::Waiters;
 use crate::watch_thread::WatchHandle;
 
@@ -50,9 +52,36 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
     pub(crate) space: Space,
     pub(crate) request_ids: RequestIds,
+    pub(crate) notes: Notes,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The members that this one was told of when it was founded: who to talk to until
+    /// the log has said who belongs to the cluster.
+    pub(crate) founders: Vec<Member>,
 }
 
 impl Shared {
+    /// Tells the consensus thread something that must not get lost.
+    pub(crate) fn note(&self, note: Note) {
+        self.notes.add(note);
+        // A full queue means that it is awake and will look by itself.
+        let _ = self.consensus.try_send(Command::Wake);
+    }
+
+    /// Tells the transport who to talk to.
+    pub(crate) fn tell_transport(&self) {
+        let membership = self.membership.load_full();
+        let unknown = |member: &&Member| {
+            membership.member(member.id).is_none() && !membership.is_removed(member.id)
+        };
+        let founders: Vec<Member> = self.founders.iter().filter(unknown).cloned().collect();
+        if founders.is_empty() {
+            return self.transport.follow(&membership);
+        }
+        let members = membership.members().cloned().chain(founders);
+        self.transport.follow(&Arc::new(Membership::new(members)));
+    }
+
     /// A request id that no other request of the cluster has.
     pub(crate) fn next_request_id(&self) -> u64 {
         self.request_ids.next()
@@ -69,6 +98,15 @@ impl Shared {
         let data = Bytes::from(request.encode_to_vec());
         // Whoever proposes blindly comes again.
         let _ = self.consensus.try_send(Command::Propose { id: request.id, data });
+    }
+
+    /// As [`Shared::propose_blindly`], but only if this member still leads in `term` when
+    /// the consensus thread takes it: what only the leader may say is never forwarded.
+    pub(crate) fn propose_as_leader(&self, term: Term, mut request: pb::InternalRaftRequest) {
+        request.id = self.next_request_id();
+        let data = Bytes::from(request.encode_to_vec());
+        // As above.
+        let _ = self.consensus.try_send(Command::ProposeAsLeader { id: request.id, term, data });
     }
 
     /// Raises the NOSPACE alarm for this member.
@@ -101,6 +139,10 @@ pub(crate) struct Cells {
     /// has applied is linearizable at once.
     pub(crate) lone_leader: AtomicBool,
     pub(crate) leader_changes: AtomicU64,
+    /// When the leader was elected, in milliseconds of the member's clock.
+    pub(crate) leader_since_ms: AtomicU64,
+    /// Bytes of peers' messages that wait for the consensus thread.
+    pub(crate) inbox_bytes: AtomicUsize,
     pub(crate) proposals_failed: AtomicU64,
 }
 

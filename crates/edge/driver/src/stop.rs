@@ -5,6 +5,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+/// The reason of a member that was removed (etcd's words).
+pub(crate) const REMOVED: &str = "the member has been permanently removed from the cluster";
+
 /// Set once, by whoever finds the reason first.
 #[derive(Clone, Default)]
 pub(crate) struct Stop {
@@ -22,6 +25,11 @@ impl Stop {
     pub(crate) fn because(&self, reason: impl Into<String>) {
         self.inner.reason.lock().get_or_insert_with(|| reason.into());
         self.inner.told.notify_waiters();
+    }
+
+    /// Records that this member does not belong to the cluster any more.
+    pub(crate) fn removed(&self) {
+        self.because(REMOVED);
     }
 
     /// The reason, once there is one.

@@ -152,3 +152,26 @@ pub enum CallError {
     #[error("cannot read the answer: {0}")]
     Malformed(String),
 }
+
+/// The transport of a member that has no others: nothing is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Transport for Alone {
+    fn send(&self, _messages: Vec<Message>) {}
+
+    fn send_snapshot(&self, _message: Message, _db: Arc<dyn DbCopy>) {}
+
+    fn follow(&self, _membership: &Arc<Membership>) {}
+
+    fn connected_for(&self, _member: MemberId) -> Option<Duration> {
+        None
+    }
+
+    fn call(&self, to: MemberId, _call: PeerCall) -> CallAnswer {
+        let (slot, answer) = oneshot::channel();
+        // The other end is still here.
+        let _ = slot.send(Err(CallError::Unknown(to)));
+        answer
+    }
+}

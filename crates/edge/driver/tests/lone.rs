@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mainstay_driver::{Driver, Handle, Options, RequestField};
+use mainstay_driver::{Alone, Driver, Handle, Options, RequestField};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_proto::etcdserverpb as pb;
 
@@ -26,7 +26,7 @@ impl Drop for Scratch {
 
 fn start(scratch: &Scratch) -> Driver {
     let options = Options { data_dir: scratch.0.clone(), snapshot_count: 50, ..Options::default() };
-    Driver::start(options, Arc::new(OsDisk), Arc::new(OsClock::new()), &mut OsDice::new())
+    Driver::start(options, Arc::new(OsDisk), Arc::new(OsClock::new()), &mut OsDice::new(), Arc::new(Alone))
         .expect("starts")
 }
 

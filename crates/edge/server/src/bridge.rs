@@ -245,7 +245,8 @@ impl Member for Bridge {
     }
 
     async fn leases(&self) -> Result<Vec<i64>, Status> {
-        Ok(self.handle.leases().into_iter().map(|id| id.0).collect())
+        let ids = self.handle.leases().await.map_err(refused)?;
+        Ok(ids.into_iter().map(|id| id.0).collect())
     }
 
     async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {

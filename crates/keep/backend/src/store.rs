@@ -155,31 +155,8 @@ impl Backend {
         visit: &mut dyn FnMut(Revision, bool, &[u8]),
     ) -> Result<Backend, BackendError> {
         clear_away(&*disk, path)?;
-        let mut bad = None;
-        let mut show = |key: &[u8], value: &[u8]| match decode_revision(key) {
-            Ok((revision, tombstone)) => visit(revision, tombstone, value),
-            Err(error) => bad = Some(error),
-        };
-        let bolt_options = bolt_options(options);
-        let mut bolt =
-            Bolt::open_visiting(&*disk, path, bolt_options, Bucket::Key.name(), &mut show)?;
-        if let Some(error) = bad {
-            return Err(error.into());
-        }
-        make_buckets(&mut bolt)?;
-        let reader = bolt.reader();
-        let meta = read_meta(&reader)?;
-        let sizes = Sizes::of(&reader);
-        let front = Front {
-            keys: key_bucket(&reader)?,
-            reader,
-            overlay: Overlay::default(),
-            open: false,
-            others: Vec::new(),
-            applied: (meta.applied, meta.term),
-            committed: meta.applied,
-            ops: 0,
-        };
+        let (bolt, front) = open_file(&*disk, path, options, visit)?;
+        let sizes = Sizes::of(&front.reader);
         let path = path.to_owned();
         let (front, writer) = (Mutex::new(front), Mutex::new(Some(bolt)));
         Ok(Backend(Arc::new(Inner { disk, path, options, front, sizes, writer })))
@@ -321,6 +298,35 @@ impl Backend {
         Ok(())
     }
 
+    /// Puts a file that another member sent in the place of this one and goes on with it:
+    /// what was appended and not committed is forgotten, because `received` has all of it.
+    /// Shows `visit` every row of its `key` bucket. Views keep reading the old file.
+    ///
+    /// The caller has synced `received`, and noted the snapshot it belongs to in the log,
+    /// so that a start after a crash between the two names finishes the exchange.
+    ///
+    /// # Errors
+    /// When the disk fails or the file is damaged; nothing more can be committed then.
+    pub fn exchange(
+        &self,
+        received: &Path,
+        visit: &mut dyn FnMut(Revision, bool, &[u8]),
+    ) -> Result<(), BackendError> {
+        let mut writer = self.0.writer.lock();
+        let inner = &*self.0;
+        // From here on the old file has no name.
+        *writer = None;
+        inner.disk.rename(received, &inner.path).map_err(|e| fail("rename", received, e))?;
+        let folder = folder_of(&inner.path);
+        inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
+        let (bolt, fresh) = open_file(&*inner.disk, &inner.path, inner.options, visit)?;
+        inner.sizes.set(&fresh.reader);
+        let before = std::mem::replace(&mut *inner.front.lock(), fresh);
+        *writer = Some(bolt);
+        drop(before);
+        Ok(())
+    }
+
     /// The file's used length in bytes (etcd's `DbSize`).
     pub fn size(&self) -> u64 {
         self.0.sizes.file.load(Ordering::Relaxed)
@@ -357,6 +363,39 @@ impl Backend {
         }
         Ok(rows)
     }
+}
+
+/// Opens the file, or makes it with etcd's buckets, with nothing appended yet.
+fn open_file(
+    disk: &dyn Disk,
+    path: &Path,
+    options: OpenOptions,
+    visit: &mut dyn FnMut(Revision, bool, &[u8]),
+) -> Result<(Bolt, Front), BackendError> {
+    let mut bad = None;
+    let mut show = |key: &[u8], value: &[u8]| match decode_revision(key) {
+        Ok((revision, tombstone)) => visit(revision, tombstone, value),
+        Err(error) => bad = Some(error),
+    };
+    let bolt_options = bolt_options(options);
+    let mut bolt = Bolt::open_visiting(disk, path, bolt_options, Bucket::Key.name(), &mut show)?;
+    if let Some(error) = bad {
+        return Err(error.into());
+    }
+    make_buckets(&mut bolt)?;
+    let reader = bolt.reader();
+    let meta = read_meta(&reader)?;
+    let front = Front {
+        keys: key_bucket(&reader)?,
+        reader,
+        overlay: Overlay::default(),
+        open: false,
+        others: Vec::new(),
+        applied: (meta.applied, meta.term),
+        committed: meta.applied,
+        ops: 0,
+    };
+    Ok((bolt, front))
 }
 
 /// The name of a defragmented file on its way, as etcd has it.

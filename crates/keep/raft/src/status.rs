@@ -112,6 +112,11 @@ impl Raft {
         self.members.progress.iter().map(status).collect()
     }
 
+    /// Whether this member leads and is about to hand that over: it takes no proposals.
+    pub fn is_handing_over(&self) -> bool {
+        self.role == Role::Leader && self.transferee != MemberId::NONE
+    }
+
     /// Whether this member is a quorum by itself.
     pub fn is_only_voter(&self) -> bool {
         self.members.conf.is_only_voter(self.config.id)

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use mainstay_raft::{
-    ConfChange, ConfState, HardState, LogStart, Message, Output, Peer, PeerStatus, ProposeError,
-    Raft, Role, SoftState, StartError, Status,
+    ConfChange, ConfState, HardState, LogStart, Message, MessageKind, Output, Peer, PeerStatus,
+    ProposeError, Raft, Role, SoftState, StartError, Status,
 };
 use mainstay_types::{Index, MemberId, Term};
 
@@ -17,6 +17,13 @@ use crate::{Effect, Input, MemberConfig, RefuseReason};
 enum Proposal {
     Data(Bytes),
     Change(ConfChange),
+}
+
+/// A follower's proposals that came while leadership was being handed over.
+#[derive(Debug)]
+struct Held {
+    message: Message,
+    until: u64,
 }
 
 /// A proposal without a leader to take it.
@@ -44,6 +51,7 @@ pub struct Member {
     now: u64,
     applied: Index,
     waiting: VecDeque<Waiting>,
+    held: VecDeque<Held>,
     reading: Option<Reading>,
     newest_read: u64,
     /// Who leads since when, as last told.
@@ -85,6 +93,7 @@ impl Member {
             now: 0,
             applied,
             waiting: VecDeque::new(),
+            held: VecDeque::new(),
             reading: None,
             newest_read: 0,
             told_leader: None,
@@ -193,6 +202,9 @@ impl Member {
                 self.refuse(late.id, RefuseReason::NoLeader);
             }
         }
+        while self.held.front().is_some_and(|held| held.until <= self.now) {
+            self.held.pop_front();
+        }
         if let Some(reading) = self.reading
             && self.now >= reading.asked + self.config.read_retry_ticks
         {
@@ -202,6 +214,14 @@ impl Member {
 
     fn step(&mut self, message: Message) {
         let from = message.from;
+        // Dropped, it would make a client wait in vain for a planned change.
+        if message.kind == MessageKind::Prop && self.raft.is_handing_over() {
+            if self.held.len() < self.config.proposals_waiting_max {
+                let until = self.now + self.config.proposal_patience_ticks;
+                self.held.push_back(Held { message, until });
+            }
+            return;
+        }
         if let Err(error) = self.raft.step(message) {
             self.notes.push(Effect::Ignored { from, error });
         }
@@ -212,7 +232,7 @@ impl Member {
         if committed.0.saturating_sub(self.applied.0) > self.config.apply_backlog_max {
             return self.refuse(id, RefuseReason::ApplyBacklog);
         }
-        if self.raft.leader().is_none() {
+        if self.raft.leader().is_none() || self.raft.is_handing_over() {
             return self.wait_for_leader(id, proposal);
         }
         self.propose_now(id, proposal);
@@ -239,8 +259,14 @@ impl Member {
     }
 
     fn propose_waiting(&mut self) {
-        if self.waiting.is_empty() || self.raft.leader().is_none() {
+        if (self.waiting.is_empty() && self.held.is_empty())
+            || self.raft.leader().is_none()
+            || self.raft.is_handing_over()
+        {
             return;
+        }
+        for Held { message, .. } in std::mem::take(&mut self.held) {
+            self.step(message);
         }
         for Waiting { id, proposal, .. } in std::mem::take(&mut self.waiting) {
             self.propose_now(id, proposal);

@@ -9,6 +9,7 @@
 mod alarms;
 pub mod check;
 pub mod classify;
+mod committed;
 pub mod entry;
 mod error;
 mod execute;
@@ -22,6 +23,7 @@ mod reply;
 mod txn;
 
 pub use alarms::Alarms;
+pub use committed::{CommittedState, committed_state};
 pub use error::{ApplyError, StopError, StopReason};
 pub use load::LoadError;
 pub use machine::{Machine, Options};

@@ -100,6 +100,21 @@ impl Machine {
             Parts { backend, store, leases, membership, alarms, applied, storage_version },
         ))
     }
+
+    /// Puts the db of a snapshot from the leader in the place of this one, and builds all
+    /// state anew from its rows, as a start would. The backend's clones go on with it.
+    ///
+    /// # Errors
+    /// As [`Machine::open`]; the member must stop then.
+    pub fn install(&mut self, received: &Path) -> Result<(), LoadError> {
+        let backend = self.backend.clone();
+        let mut loading = Loading::default();
+        backend.exchange(received, &mut |revision, tombstone, value| {
+            loading.row(revision, tombstone, value);
+        })?;
+        *self = Machine::load(backend, loading, self.options)?;
+        Ok(())
+    }
 }
 
 fn check_storage_version(meta: &Meta) -> Result<Option<Version>, LoadError> {
@@ -127,7 +142,7 @@ fn refuse_auth(backend: &Backend) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn load_membership(backend: &Backend) -> Result<Membership, LoadError> {
+pub(crate) fn load_membership(backend: &Backend) -> Result<Membership, LoadError> {
     let mut membership = Membership::default();
     for (key, value) in backend.rows_of(Bucket::Members)? {
         membership.load_member(&key, &value)?;

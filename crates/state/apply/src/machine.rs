@@ -11,6 +11,7 @@ use mainstay_types::{Index, MemberId, Term, Version};
 use serde::Serialize;
 
 use crate::alarms::Alarms;
+use crate::committed::conf_state_of;
 use crate::entry::{Command, Request, decode};
 use crate::guard::{self, Failure};
 use crate::quota::Quota;
@@ -227,11 +228,7 @@ impl Machine {
     /// The raft configuration that the membership stands for. What a start takes
     /// instead of what any file says, as 3.7 does.
     pub fn conf_state(&self) -> ConfState {
-        ConfState {
-            voters: self.membership.voters(),
-            learners: self.membership.learners(),
-            ..ConfState::default()
-        }
+        conf_state_of(&self.membership)
     }
 
     /// Members, removed members, cluster version and downgrade job; to be published

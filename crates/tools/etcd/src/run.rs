@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::{AutoCompaction, Config, TlsFiles, TlsVersion, Url};
-use mainstay_driver::{Driver, Options};
+use mainstay_driver::{Alone, Driver, Founding, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_log::json_strings;
 use mainstay_server::{Access, Bridge, Keepalive, Server, ServerConfig, Sockets};
@@ -45,7 +45,7 @@ pub(crate) fn run(
     let clock = Arc::new(OsClock::new());
     // Before the member boots: a start that fails for an address in use must not have founded one.
     let sockets = Sockets::bind(server_config(config))?;
-    let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new())?;
+    let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))?;
     // Until here a signal ends the process at once, as in etcd: a boot may take long, and every
     // step of it can be cut short.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -178,9 +178,16 @@ fn options(config: &Config) -> Options {
         name: config.name.clone(),
         data_dir: config.data_dir.clone(),
         wal_dir: config.wal_dir.clone(),
-        peer_urls: texts(&config.initial_advertise_peer_urls),
+        founding: Founding::alone(
+            &config.name,
+            texts(&config.initial_advertise_peer_urls),
+            &config.initial_cluster_token,
+        ),
+        force_new_cluster: false,
+        hold_cluster_version: true,
+        learners_max: mainstay_types::limits::LEARNERS_DEFAULT,
+        initial_election_tick_advance: true,
         client_urls: texts(&config.advertise_client_urls),
-        cluster_token: config.initial_cluster_token.clone(),
         initial_cluster_version: config.initial_cluster_version,
         tick: config.heartbeat_interval,
         election_timeout: config.election_timeout,

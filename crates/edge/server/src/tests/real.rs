@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mainstay_driver::{Driver, Options};
+use mainstay_driver::{Alone, Driver, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb as pb;
@@ -30,7 +30,7 @@ impl Member {
         let dir = scratch(name);
         let options = Options { data_dir: dir.join("data"), ..Options::default() };
         let clock = Arc::new(OsClock::new());
-        let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new())
+        let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))
             .expect("the member boots");
         run(driver.ready());
         let server =

@@ -1,0 +1,237 @@
+//! What other members say, and what changes who they are.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mainstay_apply::Reply;
+use mainstay_membership::{Change, Member};
+use mainstay_raft::{ConfChange, ConfChangeKind, Message, MessageKind, PeerStatus};
+use mainstay_types::limits::PEER_INBOX_BYTES_MAX;
+use mainstay_types::{Index, MemberId};
+use tokio::sync::oneshot;
+
+use super::{Handle, RequestError, refused};
+use crate::consensus::Command;
+use crate::incoming::{IncomingDb, received_db};
+use crate::transport::Transport;
+use crate::waiters::Forget;
+
+/// What a message counts in the inbox beside its entries.
+const MESSAGE_BYTES: usize = 256;
+
+impl Handle {
+    /// Takes a message that another member has sent. Never blocks; what does not fit is
+    /// dropped, as if the network had lost it. A snapshot is taken only when the db that
+    /// belongs to it is on the disk, see [`Handle::incoming_snapshot`].
+    ///
+    /// # Errors
+    /// `TooManyRequests` when it was dropped, `Stopped`, or `Storage` for a snapshot
+    /// without its db.
+    pub fn receive(&self, message: Message) -> Result<(), RequestError> {
+        if message.kind == MessageKind::Snap {
+            self.check_db_is_here(&message)?;
+        }
+        let of_entries: usize = message.entries.iter().map(|entry| entry.data.len() + 64).sum();
+        let bytes = MESSAGE_BYTES + of_entries + message.context.len();
+        let inbox = &self.shared.cells.inbox_bytes;
+        if inbox.fetch_add(bytes, Ordering::Relaxed) > PEER_INBOX_BYTES_MAX {
+            inbox.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(RequestError::TooManyRequests);
+        }
+        self.send(Command::Peer { message, bytes }).inspect_err(|_| {
+            inbox.fetch_sub(bytes, Ordering::Relaxed);
+        })
+    }
+
+    fn check_db_is_here(&self, message: &Message) -> Result<(), RequestError> {
+        let index = message.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
+        let path = received_db(&self.shared.options.snap_path(), index);
+        match self.shared.disk.metadata(&path) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(RequestError::Storage(format!(
+                "a snapshot at index {index} came without its db"
+            ))),
+            Err(error) => Err(RequestError::Storage(error.to_string())),
+        }
+    }
+
+    /// The file for the db of a snapshot that is about to arrive with `message`; once it
+    /// is finished, the message may be received.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn incoming_snapshot(&self, message: &Message) -> io::Result<IncomingDb> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let index = message.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
+        let disk = Arc::clone(&self.shared.disk);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        IncomingDb::create(disk, self.shared.options.snap_path(), index, serial)
+    }
+
+    /// A message to `peer` was lost, or its connection.
+    pub fn unreachable(&self, peer: MemberId) {
+        // When it does not fit, the next loss tells again.
+        let _ = self.send(Command::Unreachable(peer));
+    }
+
+    /// A snapshot that was sent to `to` has arrived, or not.
+    pub fn snapshot_sent(&self, to: MemberId, ok: bool) {
+        // Must not get lost, or nothing is sent to it any more: this waits for room. The
+        // consensus thread never waits for whoever calls this.
+        let _ = self.shared.consensus.send(Command::SnapshotSent { to, ok });
+    }
+
+    /// Whether this identity was a member once and may never be one again.
+    pub fn is_removed(&self, member: MemberId) -> bool {
+        self.shared.membership.load().is_removed(member)
+    }
+
+    /// A peer says that this member was removed: it stops.
+    pub fn told_removed(&self) {
+        self.shared.stop.removed();
+    }
+
+    /// What carries messages, for questions to other members.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.shared.transport
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.shared.leads()
+    }
+
+    /// Proposes a change of the membership and waits until it is applied here; answers
+    /// the members after it. The rules of who may be added or removed are the caller's.
+    ///
+    /// # Errors
+    /// What the state machine answers, or why there is no answer.
+    pub async fn change_membership(&self, change: &Change) -> Result<Vec<Member>, RequestError> {
+        let started = self.shared.clock.now();
+        let id = self.shared.next_request_id();
+        let answer = self.shared.waiters.expect_reply(id);
+        let guard = Forget::new(&self.shared.waiters, id);
+        self.send(Command::ProposeChange { id, change: as_raft(change, id) })?;
+        match self.within_timeout(started, answer).await?? {
+            Reply::Members(members) => {
+                guard.answered();
+                Ok(members)
+            }
+            other => Err(RequestError::Storage(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    /// What this member, if it leads, knows about everyone; empty otherwise.
+    ///
+    /// # Errors
+    /// `TooManyRequests` or `Stopped`.
+    pub async fn progress(&self) -> Result<Vec<PeerStatus>, RequestError> {
+        let (slot, answer) = oneshot::channel();
+        self.send(Command::Peers { slot })?;
+        answer.await.map_err(|_| RequestError::Stopped)
+    }
+
+    /// Hands leadership to `to` and waits until it leads.
+    ///
+    /// # Errors
+    /// `LeaderTransferTimeout` when it does not lead within the request timeout.
+    pub async fn move_leader(&self, to: MemberId) -> Result<(), RequestError> {
+        let me = self.shared.identity.member;
+        tracing::info!(
+            "local-member-id" = %me,
+            "transferee-member-id" = %to,
+            "leadership transfer starting"
+        );
+        self.send(Command::Transfer(to))?;
+        let moved = async {
+            while self.standing().leader != to {
+                tokio::time::sleep(self.shared.options.tick / 10).await;
+            }
+        };
+        let moved = tokio::time::timeout(self.request_timeout(), moved).await;
+        moved.map_err(|_| RequestError::LeaderTransferTimeout)?;
+        tracing::info!(
+            "local-member-id" = %me,
+            "transferee-member-id" = %to,
+            "leadership transfer finished"
+        );
+        Ok(())
+    }
+
+    /// Hands leadership to the voter that was connected longest, before a planned end.
+    /// Nothing happens when this member does not lead, or when nobody else could.
+    ///
+    /// # Errors
+    /// As [`Handle::move_leader`].
+    pub async fn hand_over(&self) -> Result<(), RequestError> {
+        if !self.leads() {
+            return Ok(());
+        }
+        let me = self.shared.identity.member;
+        let transport = &self.shared.transport;
+        let voters = self.membership().voters();
+        let others = voters.into_iter().filter(|id| *id != me);
+        let connected =
+            others.filter_map(|id| transport.connected_for(id).map(|since| (since, id)));
+        match connected.max() {
+            Some((_, to)) => self.move_leader(to).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Members, this one included, that have been reachable for at least `least`.
+    pub fn connected(&self, least: Duration) -> Vec<MemberId> {
+        let me = self.shared.identity.member;
+        let transport = &self.shared.transport;
+        let there = |id: &MemberId| {
+            *id == me || transport.connected_for(*id).is_some_and(|since| since >= least)
+        };
+        self.membership().members().map(|member| member.id).filter(there).collect()
+    }
+
+    /// Which of etcd's timeouts it is (semantics 10.5): the leader had failed around the
+    /// start of the request, or the members that would have answered were not connected.
+    pub(super) fn timeout_since(&self, started: Duration) -> RequestError {
+        let shared = &self.shared;
+        let elected = Duration::from_millis(shared.cells.leader_since_ms.load(Ordering::Acquire));
+        let lost = elected.saturating_sub(2 * shared.options.election_timeout);
+        if started > lost && started < elected {
+            return RequestError::TimeoutLeaderFailed;
+        }
+        let waited = shared.clock.now().saturating_sub(started);
+        let leader = self.standing().leader;
+        let connected = if leader == MemberId::NONE {
+            true
+        } else if leader == shared.identity.member {
+            let voters = self.membership().voters();
+            let there = self.connected(waited);
+            voters.iter().filter(|id| there.contains(id)).count() > voters.len() / 2
+        } else {
+            shared.transport.connected_for(leader).is_some_and(|since| since >= waited)
+        };
+        if connected { RequestError::Timeout } else { RequestError::TimeoutConnectionLost }
+    }
+
+    fn send(&self, command: Command) -> Result<(), RequestError> {
+        self.shared.consensus.try_send(command).map_err(refused)
+    }
+}
+
+/// The change as raft takes it, with the context that the log will carry.
+fn as_raft(change: &Change, id: u64) -> ConfChange {
+    let encoded = change.encode(id);
+    let kind = match change {
+        Change::Add(member) if member.is_learner => ConfChangeKind::AddLearnerNode,
+        Change::Add(_) | Change::Promote(_) => ConfChangeKind::AddNode,
+        Change::Remove(_) => ConfChangeKind::RemoveNode,
+        Change::UpdatePeerUrls(..) => ConfChangeKind::UpdateNode,
+    };
+    ConfChange {
+        id,
+        kind,
+        node: change.member(),
+        context: encoded.context.unwrap_or_default(),
+    }
+}

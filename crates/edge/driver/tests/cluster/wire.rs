@@ -1,0 +1,245 @@
+//! Members of one process, joined by calls instead of sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mainstay_driver::{
+    CallAnswer, CallError, DbCopy, Driver, Founding, Handle, Options, PeerAnswer, PeerCall,
+    RequestError, RequestField, Transport,
+};
+use mainstay_env_os::{OsClock, OsDice, OsDisk};
+use mainstay_membership::{self as membership, Member, Membership};
+use mainstay_proto::etcdserverpb as pb;
+use mainstay_raft::Message;
+use mainstay_types::{ClusterId, MemberId, SPOKEN_VERSION};
+
+/// Who is there, and who cannot hear whom.
+#[derive(Default)]
+pub struct Wires {
+    handles: Mutex<BTreeMap<MemberId, Handle>>,
+    cut: Mutex<BTreeSet<MemberId>>,
+}
+
+impl Wires {
+    fn reach(&self, from: MemberId, to: MemberId) -> Option<Handle> {
+        let cut = self.cut.lock().expect("no panic holds it");
+        if cut.contains(&from) || cut.contains(&to) {
+            return None;
+        }
+        self.handles.lock().expect("no panic holds it").get(&to).cloned()
+    }
+}
+
+/// One member's end.
+struct Wire {
+    me: MemberId,
+    wires: Arc<Wires>,
+}
+
+impl Transport for Wire {
+    fn send(&self, messages: Vec<Message>) {
+        for message in messages {
+            // What is lost is sent again.
+            let _ = self.wires.reach(self.me, message.to).map(|handle| handle.receive(message));
+        }
+    }
+
+    fn send_snapshot(&self, message: Message, db: Arc<dyn DbCopy>) {
+        let (wires, me) = (Arc::clone(&self.wires), self.me);
+        std::thread::spawn(move || {
+            let to = message.to;
+            let sent = wires.reach(me, to).is_some_and(|handle| {
+                let mut file = handle.incoming_snapshot(&message).expect("a file");
+                let mut bytes = vec![0; usize::try_from(db.len()).expect("small")];
+                db.read_at(0, &mut bytes).expect("reads");
+                file.write(&bytes).expect("writes");
+                file.finish().expect("syncs");
+                handle.receive(message).is_ok()
+            });
+            if let Some(handle) = wires.reach(me, me) {
+                handle.snapshot_sent(to, sent);
+            }
+        });
+    }
+
+    fn follow(&self, _membership: &Arc<Membership>) {}
+
+    fn connected_for(&self, member: MemberId) -> Option<Duration> {
+        self.wires.reach(self.me, member).map(|_| Duration::from_secs(60))
+    }
+
+    fn call(&self, to: MemberId, call: PeerCall) -> CallAnswer {
+        let (slot, answer) = tokio::sync::oneshot::channel();
+        let version = PeerAnswer::Version { server: SPOKEN_VERSION, cluster: None };
+        let known = call == PeerCall::Version && self.wires.reach(self.me, to).is_some();
+        let _ = slot.send(if known { Ok(version) } else { Err(CallError::Unknown(to)) });
+        answer
+    }
+}
+
+/// A cluster in a folder.
+pub struct Cluster {
+    pub wires: Arc<Wires>,
+    root: PathBuf,
+    pub members: Vec<Member>,
+    pub drivers: BTreeMap<MemberId, Driver>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (_, driver) in std::mem::take(&mut self.drivers) {
+            driver.stop();
+        }
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+pub fn member(n: usize) -> Member {
+    let peer_urls = vec![format!("http://127.0.0.1:{}", 20_000 + n)];
+    let id = membership::member_id(&peer_urls, "test", None);
+    Member { id, name: format!("m{n}"), peer_urls, ..Member::default() }
+}
+
+impl Cluster {
+    /// A new cluster of `size`, all of it up and ready.
+    pub fn born(name: &str, size: usize) -> Cluster {
+        let folder = format!("mainstay-cluster-{name}-{}", std::process::id());
+        let root = std::env::temp_dir().join(folder);
+        let _ = std::fs::remove_dir_all(&root);
+        let members: Vec<Member> = (0..size).map(member).collect();
+        let wires = Arc::new(Wires::default());
+        let mut cluster = Cluster { wires, root, members, drivers: BTreeMap::new() };
+        for n in 0..size {
+            cluster.start(n);
+        }
+        cluster.wait_ready();
+        cluster
+    }
+
+    pub fn id(&self) -> ClusterId {
+        membership::cluster_id(self.members.iter().map(|member| member.id))
+    }
+
+    fn options(&self, member: &Member, founding: Founding) -> Options {
+        Options {
+            name: member.name.clone(),
+            data_dir: self.root.join(&member.name),
+            founding,
+            client_urls: vec!["http://127.0.0.1:1".to_owned()],
+            tick: Duration::from_millis(20),
+            election_timeout: Duration::from_millis(200),
+            snapshot_count: 50,
+            snapshot_catchup_entries: 20,
+            ..Options::default()
+        }
+    }
+
+    /// Starts one of the first members, for the first time or again.
+    pub fn start(&mut self, n: usize) {
+        let me = self.members[n].clone();
+        let founding = Founding::New { me: me.id, members: self.members.clone() };
+        self.start_as(&me, founding, false);
+    }
+
+    pub fn start_as(&mut self, me: &Member, founding: Founding, force_new_cluster: bool) {
+        let options = Options { force_new_cluster, ..self.options(me, founding) };
+        let wire = Wire { me: me.id, wires: Arc::clone(&self.wires) };
+        let clock = Arc::new(OsClock::new());
+        let mut dice = OsDice::new();
+        let driver = Driver::start(options, Arc::new(OsDisk), clock, &mut dice, Arc::new(wire))
+            .expect("starts");
+        self.wires.handles.lock().expect("no panic holds it").insert(me.id, driver.handle());
+        self.drivers.insert(me.id, driver);
+    }
+
+    pub fn stop(&mut self, id: MemberId) {
+        self.wires.handles.lock().expect("no panic holds it").remove(&id);
+        self.drivers.remove(&id).expect("it runs").stop();
+    }
+
+    pub fn cut_off(&self, id: MemberId) {
+        self.wires.cut.lock().expect("no panic holds it").insert(id);
+    }
+
+    pub fn join_up(&self, id: MemberId) {
+        self.wires.cut.lock().expect("no panic holds it").remove(&id);
+    }
+
+    pub fn wait_ready(&mut self) {
+        block_on(async {
+            for driver in self.drivers.values_mut() {
+                let ready = tokio::time::timeout(Duration::from_secs(20), driver.ready());
+                ready.await.expect("ready in time");
+            }
+        });
+    }
+
+    pub fn handle(&self, n: usize) -> Handle {
+        self.drivers[&self.members[n].id].handle()
+    }
+
+    /// The leader, once all that run and hear each other agree on one.
+    pub fn leader(&self) -> MemberId {
+        let cut = self.wires.cut.lock().expect("no panic holds it").clone();
+        let mut found = MemberId::NONE;
+        until("all agree on a leader that runs", || {
+            let handles = self.drivers.iter().filter(|(id, _)| !cut.contains(id));
+            let leaders: BTreeSet<MemberId> =
+                handles.map(|(_, driver)| driver.handle().standing().leader).collect();
+            found = leaders.first().copied().unwrap_or(MemberId::NONE);
+            leaders.len() == 1 && self.drivers.contains_key(&found) && !cut.contains(&found)
+        });
+        found
+    }
+
+    pub fn number(&self, id: MemberId) -> usize {
+        self.members.iter().position(|member| member.id == id).expect("a first member")
+    }
+
+    /// All that run have applied the same and hash to the same.
+    pub fn check_equal(&self) {
+        let handles: Vec<Handle> = self.drivers.values().map(Driver::handle).collect();
+        until("all have applied the same", || {
+            let applied: BTreeSet<u64> =
+                handles.iter().map(|handle| handle.standing().applied.0).collect();
+            applied.len() == 1
+        });
+        let hashes: BTreeSet<u32> = handles
+            .iter()
+            .map(|handle| handle.view().hash_kv(0).expect("reads").hash)
+            .collect();
+        assert_eq!(hashes.len(), 1, "the same log gives the same rows");
+    }
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+/// Waits for a condition.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub async fn put(handle: &Handle, key: &str, value: &str) -> Result<(), RequestError> {
+    let put = pb::PutRequest {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        ..Default::default()
+    };
+    handle.propose(RequestField::Put, &put).await.map(|_| ())
+}
+
+/// A linearizable read.
+pub async fn get(handle: &Handle, key: &str) -> Option<String> {
+    handle.linearizable().await.expect("a read round");
+    let kv = handle.view().get(key.as_bytes()).expect("reads")?;
+    Some(String::from_utf8(kv.value.to_vec()).expect("text"))
+}
