@@ -348,7 +348,9 @@ impl Applier {
         if let Some(running) = self.compaction.take() {
             // The leader's file may have it done or not; who waits is told to ask again.
             let stopped = || Err(RequestError::Timeout);
-            shared.waiters.fill_all(running.waiting.into_iter().map(|(id, _)| (id, stopped())).collect());
+            shared
+                .waiters
+                .fill_all(running.waiting.into_iter().map(|(id, _)| (id, stopped())).collect());
         }
         if self.machine.is_compacting() {
             self.begin_compaction();

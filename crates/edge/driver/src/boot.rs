@@ -160,7 +160,9 @@ fn member_config(options: &Options, me: MemberId, seed: u64) -> MemberConfig {
 /// The first start of a member.
 fn bear(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, BootError> {
     let (me, cluster) = match &options.founding {
-        Founding::New { me, members } => (*me, membership::cluster_id(members.iter().map(|m| m.id))),
+        Founding::New { me, members } => {
+            (*me, membership::cluster_id(members.iter().map(|m| m.id)))
+        }
         Founding::Join { me, cluster, .. } => (*me, *cluster),
     };
     let identity = Identity { cluster, member: me };
@@ -250,7 +252,10 @@ fn finish_install(
         return Ok(());
     }
     machine.install(&received)?;
-    tracing::info!(snapshot.index = snapshot.index.0, "finished installing a snapshot of the leader");
+    tracing::info!(
+        snapshot.index = snapshot.index.0,
+        "finished installing a snapshot of the leader"
+    );
     Ok(())
 }
 

@@ -328,7 +328,9 @@ impl Handle {
     pub async fn leases(&self) -> Result<Vec<LeaseId>, RequestError> {
         match self.shared.leases.by_expiry() {
             Some(ids) => Ok(ids),
-            None => self.ask(|machine| machine.leases().leases().map(|lease| lease.id).collect()).await,
+            None => {
+                self.ask(|machine| machine.leases().leases().map(|lease| lease.id).collect()).await
+            }
         }
     }
 

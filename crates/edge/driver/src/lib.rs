@@ -73,7 +73,9 @@ pub use handle::{Handle, Identity, LeaseTimes, RequestError, RequestField, Stand
 pub use incoming::IncomingDb;
 pub use options::{AutoCompaction, Founding, Options};
 pub use stop::REMOVED;
-pub use transport::{Alone, CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport};
+pub use transport::{
+    Alone, CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport,
+};
 pub use watch_thread::{WatchCommand, WatchStream};
 
 /// Threads of the read pool.

@@ -88,26 +88,29 @@ impl Monitor {
         }
         if rule.is_done(servers.as_deref()) {
             tracing::info!("the cluster has been downgraded");
-            let request = membershippb::DowngradeInfoSetRequest { enabled: false, ..Default::default() };
-            self.shared.propose_as_leader(term, pb::InternalRaftRequest {
-                downgrade_info_set: Some(request),
-                ..Default::default()
-            });
+            let request =
+                membershippb::DowngradeInfoSetRequest { enabled: false, ..Default::default() };
+            self.shared.propose_as_leader(
+                term,
+                pb::InternalRaftRequest { downgrade_info_set: Some(request), ..Default::default() },
+            );
         }
     }
 
     fn propose_version(&self, term: Term, before: Option<Version>, version: Version) {
         match before {
-            None => tracing::info!("cluster-version" = %version, "setting up initial cluster version"),
+            None => {
+                tracing::info!("cluster-version" = %version, "setting up initial cluster version")
+            }
             Some(before) => {
                 tracing::info!(from = %before, to = %version, "updating cluster version");
             }
         }
         let request = membershippb::ClusterVersionSetRequest { ver: version.to_string() };
-        self.shared.propose_as_leader(term, pb::InternalRaftRequest {
-            cluster_version_set: Some(request),
-            ..Default::default()
-        });
+        self.shared.propose_as_leader(
+            term,
+            pb::InternalRaftRequest { cluster_version_set: Some(request), ..Default::default() },
+        );
     }
 
     /// What every member runs, without the patch; `None` when one does not say.

@@ -163,7 +163,11 @@ impl Default for Options {
             name: "default".into(),
             data_dir: "default.etcd".into(),
             wal_dir: None,
-            founding: Founding::alone("default", vec!["http://localhost:2380".into()], "etcd-cluster"),
+            founding: Founding::alone(
+                "default",
+                vec!["http://localhost:2380".into()],
+                "etcd-cluster",
+            ),
             force_new_cluster: false,
             client_urls: vec!["http://localhost:2379".into()],
             initial_cluster_version: Version::line(3, 7),

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The reason of a member that was removed (etcd's words).
-pub(crate) const REMOVED: &str = "the member has been permanently removed from the cluster";
+pub const REMOVED: &str = "the member has been permanently removed from the cluster";
 
 /// Set once, by whoever finds the reason first.
 #[derive(Clone, Default)]

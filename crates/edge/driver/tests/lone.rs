@@ -26,8 +26,14 @@ impl Drop for Scratch {
 
 fn start(scratch: &Scratch) -> Driver {
     let options = Options { data_dir: scratch.0.clone(), snapshot_count: 50, ..Options::default() };
-    Driver::start(options, Arc::new(OsDisk), Arc::new(OsClock::new()), &mut OsDice::new(), Arc::new(Alone))
-        .expect("starts")
+    Driver::start(
+        options,
+        Arc::new(OsDisk),
+        Arc::new(OsClock::new()),
+        &mut OsDice::new(),
+        Arc::new(Alone),
+    )
+    .expect("starts")
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -45,7 +45,8 @@ pub(crate) fn run(
     let clock = Arc::new(OsClock::new());
     // Before the member boots: a start that fails for an address in use must not have founded one.
     let sockets = Sockets::bind(server_config(config))?;
-    let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))?;
+    let mut driver =
+        Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))?;
     // Until here a signal ends the process at once, as in etcd: a boot may take long, and every
     // step of it can be cut short.
     let mut terminate = signal(SignalKind::terminate())?;

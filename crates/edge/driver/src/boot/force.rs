@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use mainstay_membership::Member;
-use mainstay_raft::{ConfChange, ConfChangeKind, ConfChangeV2, ConfState, Entry, EntryKind, HardState};
+use mainstay_raft::{
+    ConfChange, ConfChangeKind, ConfChangeV2, ConfState, Entry, EntryKind, HardState,
+};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::Wal;
 

@@ -228,10 +228,5 @@ fn as_raft(change: &Change, id: u64) -> ConfChange {
         Change::Remove(_) => ConfChangeKind::RemoveNode,
         Change::UpdatePeerUrls(..) => ConfChangeKind::UpdateNode,
     };
-    ConfChange {
-        id,
-        kind,
-        node: change.member(),
-        context: encoded.context.unwrap_or_default(),
-    }
+    ConfChange { id, kind, node: change.member(), context: encoded.context.unwrap_or_default() }
 }

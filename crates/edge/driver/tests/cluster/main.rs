@@ -86,8 +86,8 @@ fn a_learner_joins_is_promoted_and_another_member_leaves() {
     cluster.wait_ready();
     let joined = cluster.drivers[&fourth.id].handle();
     until("the learner has everything", || joined.view().len() == 200);
-    let promoted = cluster.handle(leader).change_membership(&Change::Promote(fourth.id));
-    let members = block_on(promoted).expect("promoted");
+    let promote = Change::Promote(fourth.id);
+    let members = block_on(cluster.handle(leader).change_membership(&promote)).expect("promoted");
     assert!(members.iter().all(|member| !member.is_learner));
     block_on(put(&joined, "by the fourth", "v")).expect("put");
     // One after the other: a change waits for the one before.
@@ -155,6 +155,7 @@ fn one_survivor_is_made_a_cluster_of_its_own() {
     assert_eq!(block_on(get(&handle, "kept")).as_deref(), Some("v"));
     assert_eq!(handle.membership().members().len(), 1);
     block_on(put(&handle, "new", "v")).expect("put");
+    drop(handle);
     cluster.stop(survivor.id);
     cluster.start_as(&survivor, founding, false);
     cluster.wait_ready();

@@ -17,7 +17,7 @@ use mainstay_types::{ClusterId, MemberId, SPOKEN_VERSION};
 
 /// Who is there, and who cannot hear whom.
 #[derive(Default)]
-pub struct Wires {
+pub(crate) struct Wires {
     handles: Mutex<BTreeMap<MemberId, Handle>>,
     cut: Mutex<BTreeSet<MemberId>>,
 }
@@ -80,11 +80,11 @@ impl Transport for Wire {
 }
 
 /// A cluster in a folder.
-pub struct Cluster {
-    pub wires: Arc<Wires>,
+pub(crate) struct Cluster {
+    pub(crate) wires: Arc<Wires>,
     root: PathBuf,
-    pub members: Vec<Member>,
-    pub drivers: BTreeMap<MemberId, Driver>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) drivers: BTreeMap<MemberId, Driver>,
 }
 
 impl Drop for Cluster {
@@ -96,7 +96,7 @@ impl Drop for Cluster {
     }
 }
 
-pub fn member(n: usize) -> Member {
+pub(crate) fn member(n: usize) -> Member {
     let peer_urls = vec![format!("http://127.0.0.1:{}", 20_000 + n)];
     let id = membership::member_id(&peer_urls, "test", None);
     Member { id, name: format!("m{n}"), peer_urls, ..Member::default() }
@@ -104,7 +104,7 @@ pub fn member(n: usize) -> Member {
 
 impl Cluster {
     /// A new cluster of `size`, all of it up and ready.
-    pub fn born(name: &str, size: usize) -> Cluster {
+    pub(crate) fn born(name: &str, size: usize) -> Cluster {
         let folder = format!("mainstay-cluster-{name}-{}", std::process::id());
         let root = std::env::temp_dir().join(folder);
         let _ = std::fs::remove_dir_all(&root);
@@ -118,7 +118,7 @@ impl Cluster {
         cluster
     }
 
-    pub fn id(&self) -> ClusterId {
+    pub(crate) fn id(&self) -> ClusterId {
         membership::cluster_id(self.members.iter().map(|member| member.id))
     }
 
@@ -137,13 +137,13 @@ impl Cluster {
     }
 
     /// Starts one of the first members, for the first time or again.
-    pub fn start(&mut self, n: usize) {
+    pub(crate) fn start(&mut self, n: usize) {
         let me = self.members[n].clone();
         let founding = Founding::New { me: me.id, members: self.members.clone() };
         self.start_as(&me, founding, false);
     }
 
-    pub fn start_as(&mut self, me: &Member, founding: Founding, force_new_cluster: bool) {
+    pub(crate) fn start_as(&mut self, me: &Member, founding: Founding, force_new_cluster: bool) {
         let options = Options { force_new_cluster, ..self.options(me, founding) };
         let wire = Wire { me: me.id, wires: Arc::clone(&self.wires) };
         let clock = Arc::new(OsClock::new());
@@ -154,20 +154,20 @@ impl Cluster {
         self.drivers.insert(me.id, driver);
     }
 
-    pub fn stop(&mut self, id: MemberId) {
+    pub(crate) fn stop(&mut self, id: MemberId) {
         self.wires.handles.lock().expect("no panic holds it").remove(&id);
         self.drivers.remove(&id).expect("it runs").stop();
     }
 
-    pub fn cut_off(&self, id: MemberId) {
+    pub(crate) fn cut_off(&self, id: MemberId) {
         self.wires.cut.lock().expect("no panic holds it").insert(id);
     }
 
-    pub fn join_up(&self, id: MemberId) {
+    pub(crate) fn join_up(&self, id: MemberId) {
         self.wires.cut.lock().expect("no panic holds it").remove(&id);
     }
 
-    pub fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         block_on(async {
             for driver in self.drivers.values_mut() {
                 let ready = tokio::time::timeout(Duration::from_secs(20), driver.ready());
@@ -176,12 +176,12 @@ impl Cluster {
         });
     }
 
-    pub fn handle(&self, n: usize) -> Handle {
+    pub(crate) fn handle(&self, n: usize) -> Handle {
         self.drivers[&self.members[n].id].handle()
     }
 
     /// The leader, once all that run and hear each other agree on one.
-    pub fn leader(&self) -> MemberId {
+    pub(crate) fn leader(&self) -> MemberId {
         let cut = self.wires.cut.lock().expect("no panic holds it").clone();
         let mut found = MemberId::NONE;
         until("all agree on a leader that runs", || {
@@ -194,33 +194,31 @@ impl Cluster {
         found
     }
 
-    pub fn number(&self, id: MemberId) -> usize {
+    pub(crate) fn number(&self, id: MemberId) -> usize {
         self.members.iter().position(|member| member.id == id).expect("a first member")
     }
 
     /// All that run have applied the same and hash to the same.
-    pub fn check_equal(&self) {
+    pub(crate) fn check_equal(&self) {
         let handles: Vec<Handle> = self.drivers.values().map(Driver::handle).collect();
         until("all have applied the same", || {
             let applied: BTreeSet<u64> =
                 handles.iter().map(|handle| handle.standing().applied.0).collect();
             applied.len() == 1
         });
-        let hashes: BTreeSet<u32> = handles
-            .iter()
-            .map(|handle| handle.view().hash_kv(0).expect("reads").hash)
-            .collect();
+        let hashes: BTreeSet<u32> =
+            handles.iter().map(|handle| handle.view().hash_kv(0).expect("reads").hash).collect();
         assert_eq!(hashes.len(), 1, "the same log gives the same rows");
     }
 }
 
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     runtime.expect("a runtime").block_on(future)
 }
 
 /// Waits for a condition.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(30), "never happened: {what}");
@@ -228,7 +226,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-pub async fn put(handle: &Handle, key: &str, value: &str) -> Result<(), RequestError> {
+pub(crate) async fn put(handle: &Handle, key: &str, value: &str) -> Result<(), RequestError> {
     let put = pb::PutRequest {
         key: key.to_owned().into(),
         value: value.to_owned().into(),
@@ -237,9 +235,11 @@ pub async fn put(handle: &Handle, key: &str, value: &str) -> Result<(), RequestE
     handle.propose(RequestField::Put, &put).await.map(|_| ())
 }
 
-/// A linearizable read.
-pub async fn get(handle: &Handle, key: &str) -> Option<String> {
-    handle.linearizable().await.expect("a read round");
+/// A linearizable read. A change of leaders under way may interrupt it.
+pub(crate) async fn get(handle: &Handle, key: &str) -> Option<String> {
+    while let Err(error) = handle.linearizable().await {
+        assert_eq!(error, RequestError::LeaderChanged);
+    }
     let kv = handle.view().get(key.as_bytes()).expect("reads")?;
     Some(String::from_utf8(kv.value.to_vec()).expect("text"))
 }

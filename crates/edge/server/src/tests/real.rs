@@ -30,8 +30,9 @@ impl Member {
         let dir = scratch(name);
         let options = Options { data_dir: dir.join("data"), ..Options::default() };
         let clock = Arc::new(OsClock::new());
-        let mut driver = Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))
-            .expect("the member boots");
+        let mut driver =
+            Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))
+                .expect("the member boots");
         run(driver.ready());
         let server =
             Server::bind(local(), Bridge::new(driver.handle())).expect("the listeners bind");
