@@ -8,7 +8,9 @@ pub mod gojson;
 mod id;
 mod member;
 mod membership;
+pub mod reconfigure;
 mod v2;
+pub mod versions;
 
 pub use id::{cluster_id, member_id, parse_member_id};
 pub use member::{Change, ChangeError, Downgrade, Member};
