@@ -75,6 +75,9 @@ pub const CONNECTION_GATHER_BYTES_MAX: usize = 128 * 1024;
 pub const HEADER_BYTES_MAX: usize = 256 * 1024;
 /// Versions that `client-api-version` may name before they are counted as `other` (ours).
 pub const CLIENT_API_VERSIONS_MAX: usize = 64;
+/// Bytes of a question from another member: of `/leases`, `/leases/internal` (etcd,
+/// `maxLeaseHTTPRequestSize`) and `/members/hashkv` (ours).
+pub const PEER_QUESTION_BYTES_MAX: usize = 64 * 1024;
 /// File descriptors kept back from connections (etcd, `reservedInternalFDNum`).
 pub const RESERVED_FDS: u64 = 150;
 /// Keys of a range up to which it is read on the connection's own thread (ours).
@@ -105,6 +108,54 @@ pub const WATCH_COMMANDS_WAITING_MAX: usize = 16;
 /// Batches of events that may wait for the hub before it is told to read them back (ours).
 pub const WATCH_BATCHES_WAITING_MAX: usize = 16_384;
 
+<<<<<<< crates/base/types/src/limits.rs
+/// Messages that may wait for one stream to a peer; more are dropped (etcd, `streamBufSize`).
+pub const PEER_STREAM_QUEUE_MAX: usize = 4_096;
+/// Messages that may wait for POSTs to a peer; more are dropped (etcd, `pipelineBufSize`).
+pub const PEER_PIPELINE_QUEUE_MAX: usize = 64;
+/// POSTs of messages to one peer at the same time (etcd, `connPerPipeline`).
+pub const PEER_PIPELINE_POSTS: usize = 4;
+/// Bytes of one raft message from a peer (etcd, `readBytesLimit`).
+pub const PEER_MESSAGE_BYTES_MAX: usize = 512 << 20;
+/// Entries of one raft message from a peer (ours): what a leader sends at once is a megabyte.
+pub const PEER_MESSAGE_ENTRIES_MAX: usize = 1 << 20;
+/// Bytes of the message in front of a snapshot (etcd 3.7.1, `snapshotLimitByte`).
+pub const PEER_SNAPSHOT_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Snapshots that are received at the same time; more are refused (ours).
+pub const PEER_SNAPSHOTS_RECEIVED_MAX: usize = 4;
+/// Bytes of a snapshot that are read from the disk at once (ours).
+pub const PEER_SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// Chunks of a snapshot between the disk and the network (ours).
+pub const PEER_SNAPSHOT_CHUNKS_WAITING_MAX: usize = 4;
+/// Encoded bytes that a stream hands to its connection at once, give or take a message (ours).
+pub const PEER_STREAM_GATHER_BYTES: usize = 256 << 10;
+/// Members outside the known cluster that are answered (ours; etcd has no bound).
+pub const PEER_REMOTES_MAX: usize = 64;
+/// Bytes of an answer from a peer (etcd, what it takes for one of `/leases`).
+pub const PEER_ANSWER_BYTES_MAX: usize = 100 << 20;
+/// Questions to peers without an answer yet (ours).
+pub const PEER_CALLS_WAITING_MAX: usize = 1_024;
+/// Idle connections kept to one peer (ours): as many as there are POSTs, and two for questions.
+pub const PEER_IDLE_CONNECTIONS_MAX: usize = PEER_PIPELINE_POSTS + 2;
+
+/// Longest password in bytes (etcd): bcrypt looks at no more.
+pub const PASSWORD_BYTES_MAX: usize = 72;
+/// Default of `--bcrypt-cost` (etcd).
+pub const BCRYPT_COST_DEFAULT: u32 = 10;
+
+/// Bytes of an answer that a member reads before it has a log: a list of members, a folder of a
+/// discovery service (ours).
+pub const BOOTSTRAP_ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Members that a discovery service may name (ours).
+pub const DISCOVERY_MEMBERS_MAX: usize = 1_024;
+/// Bytes of a DNS answer over UDP; what is cut off is asked for over TCP (ours).
+pub const DNS_UDP_ANSWER_BYTES_MAX: usize = 4_096;
+/// Name servers that are asked (as in resolv.conf).
+pub const DNS_SERVERS_MAX: usize = 3;
+/// Suffixes that are tried (as in resolv.conf).
+pub const DNS_SEARCH_MAX: usize = 6;
+=======
 /// Bytes of messages from other members that wait for the consensus thread. What comes
 /// beyond is dropped, which raft makes good.
 pub const PEER_INBOX_BYTES_MAX: usize = 256 << 20;
+>>>>>>> /tmp/tmp.S14J7t3aOl/new
