@@ -1,0 +1,167 @@
+//! Snapshots between members: made from the committed db, received, taken over.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mainstay_backend::{BackendError, Bucket, meta};
+use mainstay_bolt::Reader;
+use mainstay_env::{Dice as _, OpenMode};
+use mainstay_member::Input;
+use mainstay_membership::Membership;
+use mainstay_raft::{ConfState, Message, Snapshot};
+use mainstay_types::{Index, MemberId, Term};
+use mainstay_wal::snap;
+
+use super::boot::{open_machine, received_db, snap_dir};
+use super::{Death, Life, NodeEvent};
+use crate::bug::Bug;
+use crate::ctx::Ctx;
+use crate::plan::MS;
+
+/// The state's frame at an index, as a `.snap` file holds it.
+#[derive(Debug)]
+pub(crate) struct StateAt {
+    pub(crate) snapshot: Snapshot,
+    /// The log knows of it already (a planted bug).
+    pub(crate) recorded: bool,
+}
+
+/// Bytes of a piece of a db on its way.
+const PIECE: usize = 16 * 1024;
+
+impl Life {
+    /// Everything in it comes from one committed reader.
+    pub(super) fn make_snapshot(&mut self, ctx: &mut Ctx, to: MemberId) -> Result<(), Death> {
+        let ahead = ctx.has(Bug::SnapshotAhead);
+        if !ahead && !self.commit(ctx)? {
+            return self.snapshot_outcome(ctx, to, false);
+        }
+        let reader = self.machine.backend().snapshot().reader().clone();
+        let mut snapshot = snapshot_of(&reader).map_err(Death::disk)?;
+        if ahead {
+            (snapshot.index, snapshot.term) = self.machine.applied();
+        }
+        let copy = reader.copy();
+        let mut bytes = vec![0; copy.len() as usize];
+        copy.read_at(0, &mut bytes).map_err(Death::disk)?;
+        ctx.tell(|| format!("{} makes a snapshot at {} for {to}", self.id, snapshot.index));
+        self.sending.insert(to, Arc::from(bytes));
+        self.mind.feed(Input::SnapshotReady { to, snapshot });
+        self.turn(ctx)?;
+        if self.sending.remove(&to).is_some() {
+            // It was not needed any more.
+            return self.snapshot_outcome(ctx, to, false);
+        }
+        Ok(())
+    }
+
+    /// The db of a snapshot is on the disk, synced and named, before raft hears of it;
+    /// `false` when there is no room for it.
+    pub(super) fn receive_db(
+        &mut self,
+        ctx: &mut Ctx,
+        message: &Message,
+        db: &[u8],
+    ) -> Result<bool, Death> {
+        let Some(snapshot) = &message.snapshot else { return Ok(false) };
+        self.tempt_fate(ctx, 4, 30);
+        let path = received_db(snapshot.index);
+        let temporary = snap_dir().join("tmp.received");
+        // What an earlier transfer has left.
+        let _ = self.disk.remove_file(&temporary);
+        let written = (|| {
+            let file = self.disk.open(&temporary, OpenMode::CreateNew)?;
+            for (at, piece) in db.chunks(PIECE).enumerate() {
+                file.write_at((at * PIECE) as u64, piece)?;
+            }
+            if !ctx.has(Bug::UnsyncedReceive) {
+                file.sync()?;
+            }
+            self.disk.rename(&temporary, &path)?;
+            self.disk.sync_dir(&snap_dir())
+        })();
+        let ok = match written {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => false,
+            Err(error) => return Err(Death::disk(error)),
+        };
+        let outcome = NodeEvent::SnapshotOutcome { to: self.id, ok };
+        let delay = MS + ctx.dice.below(ctx.plan.delay);
+        ctx.at_node(delay, message.from, 0, outcome);
+        Ok(ok)
+    }
+
+    /// The received db becomes the state: one constructor, no patching.
+    pub(super) fn install(&mut self, ctx: &mut Ctx, index: Index) -> Result<(), Death> {
+        if !ctx.has(Bug::RenameBeforeRecord) {
+            self.rename_received(index)?;
+        }
+        self.machine = open_machine(&self.disk, ctx).map_err(Death::disk)?;
+        let applied = self.machine.applied().0;
+        if !ctx.has(Bug::SnapshotAhead) {
+            assert_eq!(applied, index, "a snapshot's db holds what the snapshot says");
+        }
+        ctx.tell(|| format!("{} installs the snapshot at {index}", self.id));
+        ctx.stats.count("snapshots installed");
+        self.view = self.machine.view();
+        self.show_digest(ctx)?;
+        self.wanted = None;
+        self.timer = None;
+        let view = Arc::clone(&self.view);
+        if !ctx.has(Bug::WatchLostAtInstall) {
+            self.watch_skips(ctx, view.revision());
+        } else {
+            self.watch.forget_until(view.revision());
+        }
+        if view.compact_revision() > 0 {
+            self.watch_compacted(ctx, view.compact_revision());
+        }
+        // Only tidiness: what stays is removed next time.
+        snap::purge_received(&*self.disk, &snap_dir(), index).map_err(Death::disk)?;
+        self.mind.feed(Input::Applied(index));
+        self.resume_compaction(ctx);
+        self.answer_reads(ctx);
+        Ok(())
+    }
+}
+
+/// Index, term, configuration and members as the committed db has them.
+fn snapshot_of(reader: &Reader) -> Result<Snapshot, BackendError> {
+    let number = |key: &[u8]| -> Result<u64, BackendError> {
+        let value = reader.get(Bucket::Meta.name(), key)?;
+        let bytes = value.as_deref().and_then(|bytes| bytes.try_into().ok());
+        Ok(bytes.map(u64::from_be_bytes).unwrap_or_default())
+    };
+    let mut membership = Membership::default();
+    let mut rows = |bucket: Bucket, take: &mut dyn FnMut(&mut Membership, &[u8], &[u8])| {
+        let mut cursor = reader.cursor(bucket.name())?;
+        let mut next = cursor.first()?;
+        while let Some((key, value)) = next {
+            take(&mut membership, &key, &value);
+            next = cursor.next()?;
+        }
+        Ok::<(), BackendError>(())
+    };
+    rows(Bucket::Members, &mut |members, key, value| {
+        members.load_member(key, value).expect("we wrote the row");
+    })?;
+    rows(Bucket::MembersRemoved, &mut |members, key, _| {
+        members.load_removed(key).expect("we wrote the row");
+    })?;
+    rows(Bucket::Cluster, &mut |members, key, value| {
+        if key == b"clusterVersion" {
+            members.load_version(value).expect("we wrote the row");
+        }
+    })?;
+    let conf_state = ConfState {
+        voters: membership.voters(),
+        learners: membership.learners(),
+        ..ConfState::default()
+    };
+    Ok(Snapshot {
+        data: Bytes::from(membership.to_v2_json()),
+        index: Index(number(meta::CONSISTENT_INDEX)?),
+        term: Term(number(meta::TERM)?),
+        conf_state,
+    })
+}

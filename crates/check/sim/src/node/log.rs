@@ -1,0 +1,162 @@
+//! The log thread: everything that waits is one write and one sync.
+
+use mainstay_env::Dice as _;
+use mainstay_member::Input;
+use mainstay_raft::{Entry, HardState, Mark, Message, Snapshot};
+use mainstay_types::Index;
+use mainstay_wal::{SnapshotMark, WalError, snap};
+
+use super::boot::snap_dir;
+use super::{Death, Life, NodeEvent};
+use crate::bug::Bug;
+use crate::ctx::Ctx;
+use crate::node::apply::ApplyOrder;
+use crate::plan::MS;
+
+/// What must be durable before its mark counts and its messages leave.
+#[derive(Debug, Default)]
+pub(crate) struct Persist {
+    pub(crate) hard_state: Option<HardState>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) must_sync: bool,
+    pub(crate) mark: Mark,
+    pub(crate) then_send: Vec<Message>,
+}
+
+#[derive(Debug)]
+pub(crate) enum LogOrder {
+    Persist(Persist),
+    /// A snapshot that replaces everything, and what comes with it.
+    Install(Box<Snapshot>, Persist),
+    /// The record of a snapshot that was taken here.
+    Record(SnapshotMark),
+}
+
+impl Life {
+    pub(super) fn log_soon(&mut self, ctx: &mut Ctx) {
+        if !self.log_due && !self.log.is_empty() {
+            self.log_due = true;
+            let delay = self.sync_time(ctx);
+            self.after(ctx, delay, NodeEvent::Log);
+        }
+    }
+
+    pub(super) fn log_turn(&mut self, ctx: &mut Ctx) -> Result<(), Death> {
+        self.log_due = false;
+        let mut gathered = Persist::default();
+        let mut last = Mark(0);
+        while let Some(order) = self.log.pop_front() {
+            match order {
+                LogOrder::Persist(persist) => gather(&mut gathered, persist),
+                LogOrder::Install(snapshot, persist) => {
+                    last = self.save(ctx, std::mem::take(&mut gathered))?.max(last);
+                    let mark = self.record_install(ctx, &snapshot, &persist)?;
+                    last = self.save(ctx, Persist { mark, ..persist })?.max(last);
+                    self.apply.push_back(ApplyOrder::Install(snapshot.index));
+                    self.apply_soon(ctx);
+                }
+                LogOrder::Record(mark) => {
+                    last = self.save(ctx, std::mem::take(&mut gathered))?.max(last);
+                    self.record_taken(ctx, &mark).map_err(Death::disk)?;
+                }
+            }
+            if ctx.dice.one_in(8) {
+                break;
+            }
+        }
+        last = self.save(ctx, gathered)?.max(last);
+        self.log_soon(ctx);
+        if self.log.is_empty() && ctx.dice.one_in(16) {
+            self.prepare_next()?;
+        }
+        if last > Mark(0) && !ctx.has(Bug::AckBeforeSync) {
+            self.mind.feed(Input::Persisted(last));
+        }
+        self.turn_soon(ctx)
+    }
+
+    fn save(&mut self, ctx: &mut Ctx, persist: Persist) -> Result<Mark, Death> {
+        let Persist { hard_state, entries, must_sync, mark, then_send } = persist;
+        let skips = ctx.has(Bug::TermForgotten) && entries.is_empty();
+        if mark > Mark(0) && !skips {
+            self.wal.save(hard_state.as_ref(), &entries, must_sync).map_err(Death::disk)?;
+        }
+        self.send(ctx, then_send);
+        Ok(mark)
+    }
+
+    fn prepare_next(&mut self) -> Result<(), Death> {
+        match self.wal.prepare_next() {
+            Err(error) if !error.is_full() => Err(Death::disk(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The received db is on the disk and synced. Then the `.snap`; then the record that
+    /// makes both count, behind it the commit index without which it does not (a crash
+    /// between the two leaves the old log as it was); then what follows.
+    fn record_install(
+        &mut self,
+        ctx: &mut Ctx,
+        snapshot: &Snapshot,
+        persist: &Persist,
+    ) -> Result<Mark, Death> {
+        if ctx.has(Bug::RenameBeforeRecord) {
+            self.rename_received(snapshot.index)?;
+        }
+        let (index, term) = (snapshot.index, snapshot.term);
+        let mark = SnapshotMark { index, term, conf_state: Some(snapshot.conf_state.clone()) };
+        let record = |life: &mut Life| -> Result<(), WalError> {
+            life.wal.save_snapshot(&mark)?;
+            let state = persist.hard_state.unwrap_or_else(|| life.wal.hard_state());
+            let commit = state.commit.max(index);
+            life.wal.save(Some(&HardState { commit, ..state }), &[], true)
+        };
+        let early = ctx.has(Bug::RecordBeforeSnap);
+        if early {
+            record(self).map_err(Death::disk)?;
+        }
+        snap::save(&*self.disk, &snap_dir(), snapshot).map_err(Death::disk)?;
+        if !early {
+            record(self).map_err(Death::disk)?;
+        }
+        self.wal.release_to(index).map_err(Death::disk)?;
+        Ok(persist.mark)
+    }
+
+    /// As the driver's `record_snapshot`.
+    fn record_taken(&mut self, ctx: &mut Ctx, mark: &SnapshotMark) -> Result<(), WalError> {
+        let state = self.wal.hard_state();
+        if state.commit < mark.index {
+            let state = HardState { commit: mark.index, ..state };
+            self.wal.save(Some(&state), &[], false)?;
+        }
+        self.wal.save_snapshot(mark)?;
+        self.wal.release_to(mark.index)?;
+        self.wal.purge(ctx.plan.max_wals)?;
+        ctx.stats.count("snapshots taken");
+        self.mind.feed(Input::SnapshotTaken { index: mark.index });
+        Ok(())
+    }
+
+    /// The received db takes its place.
+    pub(super) fn rename_received(&self, index: Index) -> Result<(), Death> {
+        super::boot::rename_received(&*self.disk, index).map_err(Death::disk)
+    }
+
+    pub(super) fn apply_soon(&mut self, ctx: &mut Ctx) {
+        if !self.apply_due && !self.apply.is_empty() {
+            self.apply_due = true;
+            let delay = MS / 20 + ctx.dice.below(ctx.plan.apply);
+            self.after(ctx, delay, NodeEvent::Apply);
+        }
+    }
+}
+
+fn gather(gathered: &mut Persist, persist: Persist) {
+    gathered.hard_state = persist.hard_state.or(gathered.hard_state.take());
+    gathered.entries.extend(persist.entries);
+    gathered.must_sync |= persist.must_sync;
+    gathered.mark = persist.mark;
+    gathered.then_send.extend(persist.then_send);
+}
