@@ -1,0 +1,10 @@
+//! Requests about users, roles and permissions, and who may ask for what.
+
+mod execute;
+pub(crate) mod permission;
+mod request;
+
+pub use request::AuthRequest;
+
+#[cfg(test)]
+mod tests;
