@@ -200,6 +200,12 @@ impl Backend {
         self.0.front.lock().ops
     }
 
+    /// Read transactions that are open on the file: the one that new views share, and
+    /// older ones that are still in use.
+    pub fn open_readers(&self) -> usize {
+        self.0.front.lock().reader.open_snapshots().saturating_sub(1)
+    }
+
     /// The entry up to which rows have been appended.
     pub fn applied(&self) -> (Index, Term) {
         self.0.front.lock().applied

@@ -46,6 +46,11 @@ impl Reader {
         Self(Arc::new(Snapshot { pager, meta, pages_used, root: OnceLock::new() }))
     }
 
+    /// Snapshots of this file that are open, the writer's own included.
+    pub fn open_snapshots(&self) -> usize {
+        self.0.pager.readers.lock().values().sum()
+    }
+
     /// Opens a file for reading only, without a lock: for files that nobody writes (`etcdutl`).
     /// Bytes behind the last page (the SHA-256 of a snapshot file) are ignored, and the tree is
     /// not walked, so [`Reader::in_use`] is the whole size.

@@ -39,7 +39,7 @@ pub use error::WalError;
 pub use record::{Metadata, SnapshotMark};
 pub use replay::{Replay, exists, read, valid_snapshots};
 pub use segment::TornTail;
-pub use wal::{Wal, WalOptions};
+pub use wal::{Observer, Step, Wal, WalOptions};
 
 #[cfg(test)]
 mod tests;

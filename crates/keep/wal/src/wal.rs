@@ -57,7 +57,22 @@ pub struct Wal {
     /// How many temporary names were used; they alternate.
     temporaries: u64,
     failed: bool,
+    observer: Option<Observer>,
 }
+
+/// What is told of each save, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The write begins.
+    Write,
+    /// So many bytes are with the system; the sync begins, if there is one.
+    Sync(usize),
+    /// They are on the disk.
+    Done,
+}
+
+/// Is told of each step of each save.
+pub type Observer = Box<dyn FnMut(Step) + Send>;
 
 /// The next segment under its temporary name, filled with zeros.
 struct Prepared {
@@ -134,6 +149,7 @@ impl Wal {
             prepared: None,
             temporaries: 0,
             failed: false,
+            observer: None,
         })
     }
 
@@ -182,8 +198,20 @@ impl Wal {
             prepared: None,
             temporaries: 0,
             failed: false,
+            observer: None,
         };
         Ok((wal, replay))
+    }
+
+    /// Tells `observer` of each step of each save from now on.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+    }
+
+    fn tell(&mut self, step: Step) {
+        if let Some(observer) = &mut self.observer {
+            observer(step);
+        }
     }
 
     /// Whose log it is.
@@ -365,13 +393,17 @@ impl Wal {
 
     /// Writes and syncs what is encoded.
     fn write(&mut self) -> Result<(), WalError> {
-        let Segment { file, path, .. } = self.segments.back().expect("there is always a tail");
         // Whatever happens below, nothing more may be appended behind a gap.
         self.failed = true;
+        self.tell(Step::Write);
+        let Segment { file, path, .. } = self.segments.back().expect("there is always a tail");
         file.write_at(self.offset, &self.encoder.buffer).doing("write", path)?;
+        self.tell(Step::Sync(self.encoder.buffer.len()));
         if self.options.sync {
+            let Segment { file, path, .. } = self.segments.back().expect("it is still there");
             file.sync().doing("sync", path)?;
         }
+        self.tell(Step::Done);
         self.failed = false;
         self.offset += self.encoder.buffer.len() as u64;
         self.encoder.buffer.clear();

@@ -26,5 +26,5 @@ pub use item::Found;
 pub use loading::{Loaded, Loading};
 pub use range::RangeReply;
 pub use store::Store;
-pub use txn::{Deleted, Event, TxnEnd, WriteTxn};
+pub use txn::{Counts, Deleted, Event, TxnEnd, WriteTxn};
 pub use view::View;

@@ -1,5 +1,7 @@
 //! A write transaction: one main revision, its changes numbered from 0.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use mainstay_backend::{KeyRow, KeyValueRef, encode_key_value};
 use mainstay_proto::{Message as _, mvccpb};
@@ -36,6 +38,21 @@ pub struct Deleted {
     pub prev: Option<mvccpb::KeyValue>,
 }
 
+/// What a transaction has done, as etcd counts it for its metrics (mvcc, `metricsTxnWrite`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Reads of a key or a range, those for comparisons and previous pairs included.
+    pub ranges: u64,
+    /// Keys put.
+    pub puts: u64,
+    /// Ranges deleted, whether or not there was a key in them.
+    pub deletes: u64,
+    /// Bytes of the keys and values that were put.
+    pub put_bytes: u64,
+    /// Transactions of more than one of these operations.
+    pub txns: u64,
+}
+
 /// What a transaction has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TxnEnd {
@@ -45,6 +62,8 @@ pub struct TxnEnd {
     pub rows: Vec<KeyRow>,
     /// Events, in the order of their sub revisions.
     pub events: Vec<Event>,
+    /// What was done.
+    pub counts: Counts,
 }
 
 /// A transaction under way; sees its own changes.
@@ -53,12 +72,17 @@ pub struct WriteTxn<'s> {
     main: i64,
     rows: Vec<KeyRow>,
     events: Vec<Event>,
+    /// Reads since [`WriteTxn::decided`].
+    ranges: Cell<u64>,
+    /// All else, and what was read to decide.
+    counts: Counts,
 }
 
 impl<'s> WriteTxn<'s> {
     pub(crate) fn new(store: &'s mut Store) -> WriteTxn<'s> {
         let main = store.revision + 1;
-        WriteTxn { store, main, rows: Vec::new(), events: Vec::new() }
+        let (rows, events) = (Vec::new(), Vec::new());
+        WriteTxn { store, main, rows, events, ranges: Cell::new(0), counts: Counts::default() }
     }
 
     /// The revision that reads see: one more than before once something changed.
@@ -71,11 +95,24 @@ impl<'s> WriteTxn<'s> {
         self.store.compacted
     }
 
+    /// What was read so far was to decide what to do, which etcd counts as a transaction
+    /// of its own.
+    pub fn decided(&mut self) {
+        let ranges = self.ranges.take();
+        self.counts.ranges += ranges;
+        self.counts.txns += u64::from(ranges > 1);
+    }
+
+    fn count_read(&self) {
+        self.ranges.set(self.ranges.get() + 1);
+    }
+
     /// The pair of a key now.
     ///
     /// # Errors
     /// When the disk fails or the row is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<mvccpb::KeyValue>, MvccError> {
+        self.count_read();
         let Some(found) = self.store.index.get(key) else { return Ok(None) };
         decode(found.modified, self.value(found.modified)?).map(Some)
     }
@@ -83,6 +120,7 @@ impl<'s> WriteTxn<'s> {
     /// As [`WriteTxn::get`], but without value and lease: what the index knows, and no
     /// look at the disk.
     pub fn get_revisions(&self, key: &[u8]) -> Option<mvccpb::KeyValue> {
+        self.count_read();
         self.store.index.get(key).map(revisions_of)
     }
 
@@ -96,6 +134,7 @@ impl<'s> WriteTxn<'s> {
         range: &KeyRange,
         holds: &mut dyn FnMut(&mvccpb::KeyValue) -> bool,
     ) -> Result<Option<bool>, MvccError> {
+        self.count_read();
         range::all(self, range, holds)
     }
 
@@ -107,11 +146,14 @@ impl<'s> WriteTxn<'s> {
         &self,
         request: &mainstay_proto::etcdserverpb::RangeRequest,
     ) -> Result<RangeReply, MvccError> {
+        self.count_read();
         range::range(self, request)
     }
 
     /// Writes a key; answers it as it is now.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Found {
+        self.counts.puts += 1;
+        self.counts.put_bytes += (key.len() + value.len()) as u64;
         let modified = self.next_revision();
         let (prev, found) = self.store.index.put(key, modified);
         let kv = encode_key_value(&KeyValueRef {
@@ -142,6 +184,10 @@ impl<'s> WriteTxn<'s> {
         range: &KeyRange,
         want_prev: bool,
     ) -> Result<Vec<Deleted>, MvccError> {
+        self.counts.deletes += 1;
+        if want_prev {
+            self.count_read();
+        }
         let mut keys = Vec::new();
         self.store.index.walk(range, None, &mut |key, found| {
             keys.push((Bytes::copy_from_slice(key), found));
@@ -180,7 +226,11 @@ impl<'s> WriteTxn<'s> {
     pub fn end(self) -> TxnEnd {
         let revision = self.revision();
         self.store.revision = revision;
-        TxnEnd { revision, rows: self.rows, events: self.events }
+        let mut counts = self.counts;
+        let ranges = self.ranges.get();
+        counts.ranges += ranges;
+        counts.txns += u64::from(ranges + counts.puts + counts.deletes > 1);
+        TxnEnd { revision, rows: self.rows, events: self.events, counts }
     }
 
     fn next_revision(&self) -> Revision {

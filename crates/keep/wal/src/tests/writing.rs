@@ -7,7 +7,7 @@ use mainstay_types::{Index, Term};
 use super::support::{
     METADATA, create, dir, entry, last_segment, mark, open, small_segments, state,
 };
-use crate::{SnapshotMark, Wal, WalError, WalOptions, exists, read, valid_snapshots};
+use crate::{SnapshotMark, Step, Wal, WalError, WalOptions, exists, read, valid_snapshots};
 
 const ZERO: SnapshotMark = SnapshotMark { index: Index(0), term: Term(0), conf_state: None };
 
@@ -51,6 +51,21 @@ fn what_is_saved_is_read() {
     let (wal, replay) = open(&disk, &ZERO, WalOptions::default()).unwrap();
     assert_eq!(replay.hard_state, state(2, 8, 3));
     assert_eq!(wal.last_index(), Index(3));
+}
+
+#[test]
+fn an_observer_hears_of_each_save() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let telling = std::sync::Arc::clone(&told);
+    wal.observe(Box::new(move |step| telling.lock().unwrap().push(step)));
+    wal.save(Some(&state(1, 7, 0)), &[entry(1, 1, "x")], true).unwrap();
+    // A commit index alone waits for the next record.
+    wal.save(Some(&state(1, 7, 1)), &[], false).unwrap();
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    let [Step::Write, Step::Sync(bytes), Step::Done] = told[..] else { panic!("{told:?}") };
+    assert!(bytes > 16 && bytes.is_multiple_of(8), "whole records: {bytes}");
 }
 
 #[test]
