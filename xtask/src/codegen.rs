@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "health.proto",
     "kv.proto",
     "lease.proto",
+    "mainstay.proto",
     "membership.proto",
     "raft.proto",
     "raft_internal.proto",
@@ -27,7 +28,8 @@ const FILES: &[&str] = &[
 ];
 
 /// The files with services that a client calls.
-const SERVICES: &[&str] = &["health.proto", "rpc.proto", "v3election.proto", "v3lock.proto"];
+const SERVICES: &[&str] =
+    &["health.proto", "mainstay.proto", "rpc.proto", "v3election.proto", "v3lock.proto"];
 
 const PACKAGES: &[(&str, &str)] = &[
     (".etcdserverpb", "::mainstay_proto::etcdserverpb"),
@@ -37,6 +39,7 @@ const PACKAGES: &[(&str, &str)] = &[
     (".v3lockpb", "::mainstay_proto::v3lockpb"),
     (".v3electionpb", "::mainstay_proto::v3electionpb"),
     (".grpc.health.v1", "::mainstay_proto::health"),
+    (".mainstaypb", "::mainstay_proto::mainstaypb"),
 ];
 
 /// Writes the generated files, or with `check` fails when they differ.

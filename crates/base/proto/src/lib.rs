@@ -50,6 +50,10 @@ pub mod v3lockpb {
 pub mod v3electionpb {
     include!("generated/v3electionpb.rs");
 }
+/// Our own calls, which etcd does not have.
+pub mod mainstaypb {
+    include!("generated/mainstaypb.rs");
+}
 /// `grpc.health.v1`.
 pub mod health {
     include!("generated/grpc.health.v1.rs");

@@ -1,5 +1,5 @@
-//! Which version a cluster may run as next (semantics 12.3 to 12.5, and our own
-//! `upgrade finalize`).
+//! Which version a cluster may run as next, when it is asked to: by a downgrade
+//! (semantics 12.3), or by our own `upgrade finalize`.
 //!
 //! Versions of members are those that they answer at `/version`; cluster versions
 //! have no patch.
@@ -8,7 +8,7 @@ use mainstay_types::{MemberId, Version};
 
 use crate::Membership;
 
-/// Why a downgrade may not begin, go on or end. Texts are etcd's.
+/// Why a downgrade may not begin or end. Texts are etcd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DowngradeError {
     /// The target is no version.
@@ -72,43 +72,9 @@ pub fn may_cancel_downgrade(cluster: &Membership) -> Result<(), DowngradeError> 
 }
 
 /// The lowest of the members' versions; `None` while one is not known.
-pub fn lowest(versions: impl IntoIterator<Item = Option<Version>>) -> Option<Version> {
+fn lowest(versions: impl IntoIterator<Item = Option<Version>>) -> Option<Version> {
     let versions: Option<Vec<Version>> = versions.into_iter().collect();
     versions?.into_iter().min()
-}
-
-/// The version that the leader of a cluster under downgrade sets next: the target once,
-/// and then nothing. `lowest` is the lowest of the members' versions.
-///
-/// # Errors
-/// [`DowngradeError::InvalidTarget`] when the target is not one minor below both the
-/// cluster's version and the lowest member's.
-pub fn lowered(cluster: &Membership, lowest: Version) -> Result<Option<Version>, DowngradeError> {
-    let Some((version, target)) = cluster.version().zip(running_to(cluster)) else {
-        return Ok(None);
-    };
-    if target == version {
-        return Ok(None);
-    }
-    if below(version) != Some(target) || below(lowest) != Some(target) {
-        return Err(DowngradeError::InvalidTarget);
-    }
-    Ok(Some(target))
-}
-
-/// Whether every member runs the target of the downgrade, so that the leader ends it.
-pub fn downgrade_is_done(
-    cluster: &Membership,
-    versions: impl IntoIterator<Item = Option<Version>>,
-) -> bool {
-    let Some(target) = running_to(cluster) else { return false };
-    versions.into_iter().all(|version| version.map(Version::without_patch) == Some(target))
-}
-
-/// Whereto a downgrade is under way.
-fn running_to(cluster: &Membership) -> Option<Version> {
-    let downgrade = cluster.downgrade();
-    downgrade.enabled.then(|| downgrade_target(&downgrade.target).ok()).flatten()
 }
 
 /// One minor lower.

@@ -20,6 +20,10 @@ pub mod stubs {
     pub mod v3electionpb {
         include!("generated/v3electionpb.rs");
     }
+    /// Our own calls.
+    pub mod mainstaypb {
+        include!("generated/mainstaypb.rs");
+    }
     /// gRPC health.
     pub mod health {
         include!("generated/grpc.health.v1.rs");
@@ -30,12 +34,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stubs::etcdserverpb::{
-    cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
-    maintenance_client::MaintenanceClient, watch_client::WatchClient,
+    auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
+    lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
 use tonic::transport::Channel;
 
 pub use connect::ConnectError;
+
+use stubs::mainstaypb::upgrade_client::UpgradeClient;
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -132,7 +138,15 @@ impl Client {
         cluster -> ClusterClient
     }
     service! {
+        /// Users, roles, tokens.
+        auth -> AuthClient
+    }
+    service! {
         /// Status, hashes, snapshots, alarms.
         maintenance -> MaintenanceClient
+    }
+    service! {
+        /// Cluster versions that hold, and their rise; ours only.
+        upgrade -> UpgradeClient
     }
 }

@@ -1,5 +1,7 @@
 //! member list, endpoint health, status and hashkv, alarms, defrag.
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 use std::time::Instant;
 
 use mainstay_client::Client;
@@ -29,22 +31,46 @@ async fn endpoints(session: &Session) -> Result<Vec<String>, Failure> {
     if !session.line.is("cluster") {
         return Ok(session.endpoints());
     }
-    let client = session.client().await?;
-    let request = pb::MemberListRequest { linearizable: false };
-    let members = session.timed(client.cluster().member_list(request)).await?.into_inner().members;
-    Ok(members.into_iter().flat_map(|m| m.client_ur_ls).collect())
+    let listing = async {
+        let client = session.client().await?;
+        let request = pb::MemberListRequest { linearizable: true };
+        session.timed(client.cluster().member_list(request)).await
+    };
+    let members = listing.await.map_err(|Failure { code, message, usage }| {
+        let message = format!("failed to fetch endpoints from etcd cluster member list: {message}");
+        Failure { code, message, usage }
+    })?;
+    Ok(members.into_inner().members.into_iter().flat_map(|m| m.client_ur_ls).collect())
 }
 
+/// All endpoints are asked at once, and shown in the order in which they answer.
 pub(crate) async fn health(session: &Session) -> Result<(), Failure> {
-    let mut all = Vec::new();
-    for endpoint in endpoints(session).await? {
-        all.push(health_of(session, endpoint).await);
-    }
+    let endpoints = endpoints(session).await?;
+    let asking = endpoints.into_iter().map(|endpoint| health_of(session, endpoint));
+    let all = in_order_of_end(asking).await;
     session.show.health(&all)?;
     if all.iter().any(|h| h.error.is_some()) {
         return Err(Failure::error("unhealthy cluster"));
     }
     Ok(())
+}
+
+/// Runs all of them, and gathers what they return as they end.
+async fn in_order_of_end<T>(work: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = work.map(Box::pin).collect();
+    let mut ended = Vec::with_capacity(running.len());
+    poll_fn(|context| {
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Ready(value) => {
+                ended.push(value);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    ended
 }
 
 async fn health_of(session: &Session, endpoint: String) -> Health {
@@ -101,7 +127,7 @@ pub(crate) async fn status(session: &Session) -> Result<(), Failure> {
 pub(crate) async fn hash_kv(session: &Session) -> Result<(), Failure> {
     let revision = session.line.int("rev");
     let mut all = Vec::new();
-    let mut failed = false;
+    let mut failed = None;
     for endpoint in endpoints(session).await? {
         let result = match session.connect(&endpoint).await {
             Err(_) => Err(Failure::error("context deadline exceeded")),
@@ -116,12 +142,12 @@ pub(crate) async fn hash_kv(session: &Session) -> Result<(), Failure> {
                     "Failed to get the hash of endpoint {endpoint} ({})",
                     failure.message
                 ));
-                failed = true;
+                failed = Some(failure);
             }
         }
     }
     session.show.hash_kv(&all)?;
-    if failed { Err(Failure::error("")) } else { Ok(()) }
+    failed.map_or(Ok(()), Err)
 }
 
 pub(crate) async fn alarm_list(session: &Session) -> Result<(), Failure> {

@@ -63,6 +63,32 @@ pub(crate) fn parse_int(text: &str, radix: u32) -> Result<i64, String> {
     })
 }
 
+/// A member's id, in hexadecimal, as Go's `strconv.ParseUint` reads it, or its error's
+/// text.
+pub(crate) fn parse_id(text: &str) -> Result<u64, String> {
+    use std::num::IntErrorKind as Kind;
+    let why = |why: &str| format!("strconv.ParseUint: parsing {}: {why}", quote(text.as_bytes()));
+    if text.starts_with('+') {
+        return Err(why("invalid syntax"));
+    }
+    u64::from_str_radix(text, 16).map_err(|error| match error.kind() {
+        Kind::PosOverflow => why("value out of range"),
+        _ => why("invalid syntax"),
+    })
+}
+
+/// Texts of etcd's that its client does not know, and prints with their code.
+const STRANGE: &[&str] = &[
+    "etcdserver: invalid client api version",
+    "etcdserver: watch canceled",
+    "etcdserver: permission not given",
+    "etcdserver: request timed out, waiting for the applied index took too long",
+    "etcdserver: request timed out, leader transfer took too long",
+    "etcdserver: request canceled",
+    "etcdserver: context deadline exceeded",
+    "etcdserver: unknown method",
+];
+
 /// A status as Go's client prints it.
 pub(crate) fn status_text(status: &tonic::Status) -> String {
     use tonic::Code;
@@ -70,7 +96,11 @@ pub(crate) fn status_text(status: &tonic::Status) -> String {
     if status.code() == Code::DeadlineExceeded && !message.starts_with("etcdserver") {
         return "context deadline exceeded".to_owned();
     }
-    if message.starts_with("etcdserver:") {
+    if message.starts_with("etcdserver:") && !STRANGE.contains(&message) {
+        return message.to_owned();
+    }
+    // Ours speak for themselves.
+    if message.starts_with("mainstay:") {
         return message.to_owned();
     }
     format!("rpc error: code = {:?} desc = {message}", status.code())

@@ -141,6 +141,12 @@ const INTERACTIVE: Flag = Flag {
     default: "false",
     help: "read from standard input with prompts",
 };
+const PEER_URLS: Flag = text("peer-urls", "", "peer URLs of the member, separated by commas");
+const MEMBER_ADD: &[Flag] = &[
+    PEER_URLS,
+    bool("learner", "without a vote, until it is promoted"),
+    bool("promote-when-ready", "as a learner; wait until it is in sync, and promote it"),
+];
 const CLUSTER: Flag = bool("cluster", "ask every member of the cluster");
 
 const fn command(
@@ -180,12 +186,22 @@ pub(crate) const COMMANDS: &[Command] = &[
         "renew a lease until stopped",
         &[bool("once", "renew it once")],
     ),
+    command("member add", "<name>", "let a member join the cluster", MEMBER_ADD),
+    command("member remove", "<member>", "let a member leave the cluster, for ever", &[]),
+    command("member update", "<member>", "give a member other peer URLs", &[PEER_URLS]),
+    command("member promote", "<member>", "give a learner a vote", &[]),
     command(
         "member list",
         "",
         "the members of the cluster",
         &[text("consistency", "l", "linearizable (l) or serializable (s)")],
     ),
+    command("move-leader", "<member>", "hand leadership over to another member", &[]),
+    command("downgrade validate", "<version>", "whether the cluster could be downgraded", &[]),
+    command("downgrade enable", "<version>", "begin to downgrade the cluster", &[]),
+    command("downgrade cancel", "", "end the downgrade under way", &[]),
+    command("upgrade status", "", "what every member runs, and what holds the version", &[]),
+    command("upgrade finalize", "", "raise the cluster's version to its members'", &[]),
     command("endpoint health", "", "whether the endpoints are healthy", &[CLUSTER]),
     command("endpoint status", "", "what the endpoints say of themselves", &[CLUSTER]),
     command(
@@ -210,6 +226,8 @@ const GROUPS: &[Command] = &[
     command("endpoint", "", "", &[]),
     command("alarm", "", "", &[]),
     command("snapshot", "", "", &[]),
+    command("downgrade", "", "", &[]),
+    command("upgrade", "", "", &[]),
 ];
 
 /// A command line, read.

@@ -6,7 +6,9 @@ mod exit;
 mod flags;
 mod json;
 mod kv;
+mod leader;
 mod lease;
+mod member;
 mod messages;
 mod quote;
 mod session;
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 
 use exit::Failure;
 use flags::Line;
+use mainstay_proto::etcdserverpb::downgrade_request::DowngradeAction;
 use mainstay_types::SPOKEN_VERSION;
 use session::Session;
 use show::say;
@@ -88,6 +91,16 @@ async fn dispatch(line: Line) -> Result<(), Failure> {
         "lease timetolive" => lease::time_to_live(&session).await,
         "lease list" => lease::list(&session).await,
         "lease keep-alive" => lease::keep_alive(&session).await,
+        "member add" => member::add(&session).await,
+        "member remove" => member::remove(&session).await,
+        "member update" => member::update(&session).await,
+        "member promote" => member::promote(&session).await,
+        "move-leader" => leader::move_leader(&session).await,
+        "downgrade validate" => leader::downgrade(&session, DowngradeAction::Validate).await,
+        "downgrade enable" => leader::downgrade(&session, DowngradeAction::Enable).await,
+        "downgrade cancel" => leader::downgrade(&session, DowngradeAction::Cancel).await,
+        "upgrade status" => leader::upgrade_status(&session).await,
+        "upgrade finalize" => leader::upgrade_finalize(&session).await,
         "member list" => cluster::member_list(&session).await,
         "endpoint health" => cluster::health(&session).await,
         "endpoint status" => cluster::status(&session).await,

@@ -1,7 +1,6 @@
 //! etcd's messages as JSON, field by field as Go's structs have their tags.
 
-use mainstay_proto::etcdserverpb as pb;
-use mainstay_proto::mvccpb;
+use mainstay_proto::{etcdserverpb as pb, mainstaypb, mvccpb};
 
 use crate::json::{Json, Object};
 
@@ -130,26 +129,79 @@ pub(crate) fn leases(r: &pb::LeaseLeasesResponse) -> Json {
     header_fields(Object::default(), r.header.as_ref()).with("leases", Json::List(leases)).end()
 }
 
-pub(crate) fn member_list(r: &pb::MemberListResponse, hex: bool) -> Json {
-    let id = |object: Object, name, id: u64| {
-        if hex { object.text(name, &format!("{id:x}")) } else { object.opt_number(name, id) }
-    };
+/// Header and members: what every answer about the membership has.
+pub(crate) fn members(h: Option<&pb::ResponseHeader>, members: &[pb::Member], hex: bool) -> Json {
+    with_members(Object::default().with("header", member_header(h, hex)), members, hex)
+}
+
+pub(crate) fn member_add(r: &pb::MemberAddResponse, hex: bool) -> Json {
+    let object = Object::default()
+        .with("header", member_header(r.header.as_ref(), hex))
+        .opt("member", r.member.as_ref().map(|m| member(m, hex)));
+    with_members(object, &r.members, hex)
+}
+
+fn with_members(object: Object, members: &[pb::Member], hex: bool) -> Json {
+    object.opt_list("members", members.iter().map(|m| member(m, hex)).collect()).end()
+}
+
+fn member_header(header: Option<&pb::ResponseHeader>, hex: bool) -> Json {
+    let h = header.copied().unwrap_or_default();
+    let object = id(Object::default(), "cluster_id", h.cluster_id, hex);
+    id(object, "member_id", h.member_id, hex)
+        .opt_number("revision", h.revision)
+        .opt_number("raft_term", h.raft_term)
+        .end()
+}
+
+fn member(m: &pb::Member, hex: bool) -> Json {
+    id(Object::default(), "ID", m.id, hex)
+        .opt_text("name", &m.name)
+        .opt_list("peerURLs", texts(&m.peer_ur_ls))
+        .opt_list("clientURLs", texts(&m.client_ur_ls))
+        .opt_true("isLearner", m.is_learner)
+        .end()
+}
+
+fn id(object: Object, name: &'static str, id: u64, hex: bool) -> Object {
+    if hex { object.text(name, &format!("{id:x}")) } else { object.opt_number(name, id) }
+}
+
+fn texts(list: &[String]) -> Vec<Json> {
+    list.iter().cloned().map(Json::Text).collect()
+}
+
+pub(crate) fn move_leader(r: &pb::MoveLeaderResponse) -> Json {
+    with_header(r.header.as_ref()).end()
+}
+
+pub(crate) fn downgrade(r: &pb::DowngradeResponse) -> Json {
+    with_header(r.header.as_ref()).opt_text("version", &r.version).end()
+}
+
+pub(crate) fn upgrade(r: &mainstaypb::StatusResponse) -> Json {
     let members = r.members.iter().map(|m| {
-        let texts = |list: &[String]| list.iter().cloned().map(Json::Text).collect();
-        id(Object::default(), "ID", m.id)
+        Object::default()
+            .opt_number("ID", m.id)
             .opt_text("name", &m.name)
-            .opt_list("peerURLs", texts(&m.peer_ur_ls))
-            .opt_list("clientURLs", texts(&m.client_ur_ls))
             .opt_true("isLearner", m.is_learner)
+            .opt_text("serverVersion", &m.server_version)
+            .opt_text("clusterVersion", &m.cluster_version)
             .end()
     });
-    let h = r.header.unwrap_or_default();
-    let shown = id(id(Object::default(), "cluster_id", h.cluster_id), "member_id", h.member_id)
-        .opt_number("revision", h.revision)
-        .opt_number("raft_term", h.raft_term);
-    Object::default()
-        .with("header", shown.end())
-        .opt_list("members", members.collect::<Vec<_>>())
+    with_header(r.header.as_ref())
+        .opt_text("clusterVersion", &r.cluster_version)
+        .opt_text("storageVersion", &r.storage_version)
+        .opt_list("members", members.collect())
+        .opt_list("holds", texts(&r.holds))
+        .opt_text("targetVersion", &r.target_version)
+        .end()
+}
+
+pub(crate) fn finalized(r: &mainstaypb::FinalizeResponse) -> Json {
+    with_header(r.header.as_ref())
+        .opt_text("clusterVersion", &r.cluster_version)
+        .opt_text("previousVersion", &r.previous_version)
         .end()
 }
 
@@ -167,7 +219,7 @@ pub(crate) fn status(endpoint: &str, r: &pb::StatusResponse) -> Json {
         .opt_number("raftIndex", r.raft_index)
         .opt_number("raftTerm", r.raft_term)
         .opt_number("raftAppliedIndex", r.raft_applied_index)
-        .opt_list("errors", r.errors.iter().cloned().map(Json::Text).collect())
+        .opt_list("errors", texts(&r.errors))
         .opt_number("dbSizeInUse", r.db_size_in_use)
         .opt_true("isLearner", r.is_learner)
         .opt_text("storageVersion", &r.storage_version)

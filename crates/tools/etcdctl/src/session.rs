@@ -51,31 +51,42 @@ impl Session {
 
     /// A connection to the first endpoint that answers.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        let mut last = None;
-        for endpoint in self.endpoints() {
-            match self.connect(&endpoint).await {
-                Ok(client) => return Ok(client),
-                Err(error) => last = Some(error),
-            }
-        }
-        match last {
-            Some(ConnectError::Transport(_)) => Err(Failure::error("context deadline exceeded")),
-            Some(error) => Err(Failure::new(BAD_CONNECTION, error.to_string())),
-            None => Err(Failure::new(BAD_ARGS, "no endpoint is given")),
+        match self.first_of(&self.endpoints()).await {
+            Ok(client) => Ok(client),
+            Err(ConnectError::Transport(_)) => Err(Failure::error("context deadline exceeded")),
+            Err(error) => Err(Failure::new(BAD_CONNECTION, error.to_string())),
         }
     }
 
-    /// A connection to one endpoint. A connection that is refused is tried again
-    /// until the command's time is over, as Go's client does.
+    /// A connection to one endpoint.
     pub(crate) async fn connect(&self, endpoint: &str) -> Result<Client, ConnectError> {
-        let options = self.options();
+        self.first_of(&[endpoint.to_owned()]).await
+    }
+
+    /// One attempt to connect.
+    pub(crate) async fn try_connect(&self, endpoint: &str) -> Result<Client, ConnectError> {
+        Client::connect(endpoint, &self.options()).await
+    }
+
+    /// A connection to the first of some endpoints that answers. Who refuses is tried
+    /// again until the command's time is over, as Go's client does.
+    async fn first_of(&self, endpoints: &[String]) -> Result<Client, ConnectError> {
         let patience = tokio::time::Instant::now() + self.line.duration("command-timeout");
         loop {
-            match Client::connect(endpoint, &options).await {
-                Err(ConnectError::Transport(_)) if tokio::time::Instant::now() < patience => {
+            let mut last = None;
+            for endpoint in endpoints {
+                match self.try_connect(endpoint).await {
+                    Ok(client) => return Ok(client),
+                    Err(error) => last = Some(error),
+                }
+            }
+            match last {
+                Some(ConnectError::Transport(_)) if tokio::time::Instant::now() < patience => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                other => return other,
+                Some(error) => return Err(error),
+                // The list has an entry, be it an empty one.
+                None => return Err(ConnectError::Endpoint(String::new())),
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What each command prints, in each form.
 
+mod members;
+
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -229,7 +231,7 @@ impl Show {
 
     pub(crate) fn member_list(&self, r: &pb::MemberListResponse) -> Shown {
         match self.form {
-            Form::Json => say(&messages::member_list(r, self.hex).line()),
+            Form::Json => say(&messages::members(r.header.as_ref(), &r.members, self.hex).line()),
             Form::Protobuf => write(&r.encode_to_vec()),
             Form::Fields => {
                 self.header(r.header.as_ref());

@@ -74,39 +74,6 @@ fn only_the_next_lower_minor_can_be_reached() {
     assert_eq!(none, Err(DowngradeError::NotInProgress));
 }
 
-#[test]
-fn the_leader_lowers_the_version_once() {
-    use DowngradeError::InvalidTarget;
-    for (now, job, lowest, answer) in [
-        (Some("3.7.0"), None, "3.7.1", Ok(None)),
-        (Some("3.7.0"), Some("3.6.0"), "3.7.1", Ok(Some(version("3.6.0")))),
-        (Some("3.6.0"), Some("3.6.0"), "3.7.1", Ok(None)),
-        // A member that is too old, or too new, holds it up.
-        (Some("3.7.0"), Some("3.6.0"), "3.6.4", Err(InvalidTarget)),
-        (Some("3.7.0"), Some("3.6.0"), "3.8.0", Err(InvalidTarget)),
-        (Some("3.8.0"), Some("3.6.0"), "3.7.1", Err(InvalidTarget)),
-        (None, Some("3.6.0"), "3.7.1", Ok(None)),
-    ] {
-        let lowered = lowered(&cluster(now, job), version(lowest));
-        assert_eq!(lowered, answer, "{now:?} {job:?} {lowest}");
-    }
-}
-
-#[test]
-fn a_downgrade_is_done_when_everybody_runs_its_target() {
-    let job = cluster(Some("3.6.0"), Some("3.6.0"));
-    let done = |cluster: &Membership, versions: &[Option<&str>]| {
-        downgrade_is_done(cluster, versions.iter().map(|text| text.map(version)))
-    };
-    assert!(done(&job, &[Some("3.6.4"), Some("3.6.0")]));
-    assert!(!done(&job, &[Some("3.6.4"), Some("3.7.1")]));
-    assert!(!done(&job, &[Some("3.6.4"), None]));
-    assert!(!done(&cluster(Some("3.6.0"), None), &[Some("3.6.4")]));
-    assert_eq!(lowest([Some(version("3.7.1")), Some(version("3.5.16"))]), Some(version("3.5.16")));
-    assert_eq!(lowest([Some(version("3.7.1")), None]), None);
-    assert_eq!(lowest([]), None);
-}
-
 fn members(versions: &[Option<&str>]) -> Vec<MemberVersion> {
     let named = versions.iter().zip(1..);
     let members = named.map(|(text, id)| MemberVersion {
