@@ -108,7 +108,6 @@ pub const WATCH_COMMANDS_WAITING_MAX: usize = 16;
 /// Batches of events that may wait for the hub before it is told to read them back (ours).
 pub const WATCH_BATCHES_WAITING_MAX: usize = 16_384;
 
-<<<<<<< crates/base/types/src/limits.rs
 /// Messages that may wait for one stream to a peer; more are dropped (etcd, `streamBufSize`).
 pub const PEER_STREAM_QUEUE_MAX: usize = 4_096;
 /// Messages that may wait for POSTs to a peer; more are dropped (etcd, `pipelineBufSize`).
@@ -154,8 +153,7 @@ pub const DNS_UDP_ANSWER_BYTES_MAX: usize = 4_096;
 pub const DNS_SERVERS_MAX: usize = 3;
 /// Suffixes that are tried (as in resolv.conf).
 pub const DNS_SEARCH_MAX: usize = 6;
-=======
+
 /// Bytes of messages from other members that wait for the consensus thread. What comes
 /// beyond is dropped, which raft makes good.
 pub const PEER_INBOX_BYTES_MAX: usize = 256 << 20;
->>>>>>> /tmp/tmp.S14J7t3aOl/new

@@ -89,6 +89,8 @@ pub enum RequestField {
     LeaseGrant = 8,
     LeaseRevoke = 9,
     Alarm = 10,
+    ClusterVersionSet = 1300,
+    DowngradeInfoSet = 1302,
 }
 
 /// An `InternalRaftRequest` with this one field. Written by hand: the generated

@@ -1,5 +1,7 @@
 //! The real member behind the services: `driver::Handle`.
 
+mod cluster;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,10 +13,11 @@ use mainstay_driver::{Handle, RequestError, RequestField, WatchCommand, WatchStr
 use mainstay_mvcc::MvccError;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::limits::GRPC_OVERHEAD_BYTES;
-use mainstay_types::{KeyRange, LeaseId, Version};
+use mainstay_types::{KeyRange, LeaseId, MemberId, Version};
 use mainstay_watch::{Header, Response};
 
 use crate::call::Call;
+use crate::cluster::{Cluster as _, Led};
 use crate::errors;
 use crate::member::{
     HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource, Standing,
@@ -28,6 +31,7 @@ use crate::watch::{self, Ask, WatchLink};
 pub struct Bridge {
     handle: Handle,
     settings: Arc<Settings>,
+    strict_reconfig: bool,
 }
 
 impl Bridge {
@@ -42,7 +46,20 @@ impl Bridge {
             request_timeout: options.request_timeout(),
             quota_bytes: quota.limit(),
         };
-        Bridge { handle, settings: Arc::new(settings) }
+        Bridge { handle, settings: Arc::new(settings), strict_reconfig: true }
+    }
+
+    /// With `--strict-reconfig-check` on, as it is without this, or off.
+    #[must_use]
+    pub fn with_strict_reconfig(self, strict_reconfig: bool) -> Bridge {
+        Bridge { strict_reconfig, ..self }
+    }
+
+    /// Whether this member only learns. A leader never does, and is asked most.
+    fn is_learner(&self, leader: MemberId) -> bool {
+        let own = self.handle.identity().member;
+        let learns = |member: &mainstay_membership::Member| member.is_learner;
+        leader != own && self.membership().member(own).is_some_and(learns)
     }
 
     /// Commits what was applied, so that the file says it.
@@ -99,7 +116,7 @@ impl Member for Bridge {
             leader: standing.leader,
             committed: standing.committed,
             applied: standing.applied,
-            learner: false,
+            learner: self.is_learner(standing.leader),
         }
     }
 
@@ -218,10 +235,11 @@ impl Member for Bridge {
         proposal!(self, LeaseRevoke, &request)
     }
 
-    async fn lease_renew(&self, lease: i64) -> Result<Option<i64>, Status> {
+    async fn lease_renew(&self, lease: i64) -> Result<Led<Option<i64>>, Status> {
         match self.handle.lease_renew(LeaseId(lease)).await {
-            Ok(ttl) => Ok(Some(ttl)),
-            Err(RequestError::LeaseNotFound) => Ok(None),
+            Ok(ttl) => Ok(Led::Here(Some(ttl))),
+            Err(RequestError::LeaseNotFound) => Ok(Led::Here(None)),
+            Err(RequestError::NoLeader) => Ok(Led::Elsewhere),
             Err(error) => Err(refused(error)),
         }
     }
@@ -229,19 +247,21 @@ impl Member for Bridge {
     async fn lease_time_to_live(
         &self,
         request: pb::LeaseTimeToLiveRequest,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
-        self.linearizable().await?;
+    ) -> Result<Led<pb::LeaseTimeToLiveResponse>, Status> {
         let id = LeaseId(request.id);
         let mut answer =
             pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() };
-        let Some(times) = self.handle.lease_times(id) else { return Ok(answer) };
+        let Some(times) = self.handle.lease_times(id) else {
+            // Only the leader counts leases down: who knows none may just have lost it.
+            return Ok(if self.handle.leads() { Led::Here(answer) } else { Led::Elsewhere });
+        };
         answer.ttl = times.remaining;
         answer.granted_ttl = times.granted;
         if request.keys {
             let keys = self.handle.ask(move |machine| machine.leases().keys(id).cloned().collect());
             answer.keys = keys.await.map_err(refused)?;
         }
-        Ok(answer)
+        Ok(Led::Here(answer))
     }
 
     async fn leases(&self) -> Result<Vec<i64>, Status> {

@@ -116,10 +116,22 @@ pub fn by_text(text: &str) -> Option<Known> {
     ALL.iter().copied().find(|known| known.text == text)
 }
 
+/// What the membership says inside a member, and what clients are told (etcd,
+/// `toGRPCErrorMap`).
+const INSIDE: &[(&str, Known)] = &[
+    ("membership: ID removed", MEMBER_NOT_FOUND),
+    ("membership: ID not found", MEMBER_NOT_FOUND),
+    ("membership: ID exists", MEMBER_EXIST),
+    ("membership: peerURL exists", PEER_URL_EXIST),
+    ("membership: can only promote a learner member", MEMBER_NOT_LEARNER),
+    ("membership: too many learner members in cluster", TOO_MANY_LEARNERS),
+];
+
 /// An error that has only its text: the named one where the text is etcd's, else
 /// `Unknown` with the raw text, as etcd sends errors without a mapping.
 pub fn from_text(text: String) -> Status {
-    by_text(&text).map_or_else(|| Status::new(Code::Unknown, text), Known::status)
+    let inside = || INSIDE.iter().find(|(inside, _)| *inside == text).map(|(_, known)| *known);
+    by_text(&text).or_else(inside).map_or_else(|| Status::new(Code::Unknown, text), Known::status)
 }
 
 #[cfg(test)]
@@ -142,6 +154,8 @@ mod tests {
         assert_eq!(TOO_MANY_REQUESTS.code, Code::Unknown);
         assert_eq!(MEMBER_NOT_ENOUGH_STARTED.code, Code::Unknown);
         assert_eq!(from_text("etcdserver: no leader".into()), NO_LEADER.status());
+        let removed = "membership: ID removed".to_owned();
+        assert_eq!(from_text(removed), MEMBER_NOT_FOUND.status());
         assert_eq!(from_text("strange".into()), Status::new(Code::Unknown, "strange"));
     }
 }

@@ -8,13 +8,16 @@
 
 mod bridge;
 pub mod call;
+pub mod cluster;
 pub mod errors;
+mod forward;
 mod grpc;
 mod http;
 pub mod member;
 pub mod method;
 mod metrics;
 mod net;
+mod peer_urls;
 mod server;
 mod services;
 pub mod status;

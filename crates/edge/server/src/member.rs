@@ -12,6 +12,7 @@ use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::{ClusterId, Index, MemberId, Term, Version};
 
 use crate::call::Call;
+use crate::cluster::{Cluster, Led};
 use crate::status::Status;
 use crate::stream::{RequestMessages, ResponseSink};
 
@@ -121,7 +122,7 @@ pub trait SnapshotSource: Send + Sync {
 }
 
 /// One member, as the server sees it.
-pub trait Member: Clone + Send + Sync + 'static {
+pub trait Member: Cluster + Clone + Send + Sync + 'static {
     /// Runs on every shard for as long as it serves, to carry what its calls send to
     /// the member and get from it.
     fn attend(&self) -> impl Future<Output = ()> {
@@ -211,14 +212,17 @@ pub trait Member: Clone + Send + Sync + 'static {
         request: pb::LeaseRevokeRequest,
     ) -> impl Future<Output = Result<pb::LeaseRevokeResponse, Status>>;
 
-    /// Extends a lease; its TTL in seconds, `None` when it is unknown.
-    fn lease_renew(&self, lease: i64) -> impl Future<Output = Result<Option<i64>, Status>>;
+    /// Extends a lease if this member leads; its TTL in seconds, `None` when there is
+    /// no such lease. The caller has asked for [`Member::linearizable`] before.
+    fn lease_renew(&self, lease: i64) -> impl Future<Output = Result<Led<Option<i64>>, Status>>;
 
-    /// Times of a lease and, if asked for, its keys; the header is not filled.
+    /// Times of a lease and, if asked for, its keys, if this member leads. A TTL of -1
+    /// with nothing granted means that there is no such lease; the header is not filled.
+    /// The caller has asked for [`Member::linearizable`] before.
     fn lease_time_to_live(
         &self,
         request: pb::LeaseTimeToLiveRequest,
-    ) -> impl Future<Output = Result<pb::LeaseTimeToLiveResponse, Status>>;
+    ) -> impl Future<Output = Result<Led<pb::LeaseTimeToLiveResponse>, Status>>;
 
     /// Ids of all leases, soonest to expire first.
     fn leases(&self) -> impl Future<Output = Result<Vec<i64>, Status>>;

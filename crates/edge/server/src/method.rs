@@ -112,6 +112,8 @@ methods! {
     HealthCheck Unary "/grpc.health.v1.Health/Check";
     HealthWatch ServerStream "/grpc.health.v1.Health/Watch";
     HealthList Unary "/grpc.health.v1.Health/List";
+    UpgradeStatus Unary "/mainstaypb.Upgrade/Status";
+    UpgradeFinalize Unary "/mainstaypb.Upgrade/Finalize";
 }
 
 impl Rpc {

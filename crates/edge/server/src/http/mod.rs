@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use mainstay_types::SPOKEN_VERSION;
 
 use crate::grpc::{Body, Frame};
@@ -27,12 +28,14 @@ pub(crate) struct Http<M> {
     pub(crate) registry: Arc<Registry>,
 }
 
-/// A request, without its body: no endpoint here reads one.
+/// A request. Only endpoints for other members read its body.
 pub(crate) struct Asked {
     pub(crate) face: Face,
     /// Whether it came over TLS.
     pub(crate) tls: bool,
     pub(crate) request: Request<()>,
+    /// Not read yet; `None` once taken.
+    pub(crate) body: Option<Incoming>,
 }
 
 impl Asked {
@@ -86,7 +89,7 @@ pub(crate) async fn answer<M: Member>(http: &Http<M>, asked: Asked) -> Response<
             response
         }
         Face::Metrics => metrics_and_health(http, &asked).await.unwrap_or_else(not_found),
-        Face::Peer => peer::answer(http, &asked).await,
+        Face::Peer => peer::answer(http, asked).await,
         Face::ClientGrpc => not_found(),
     }
 }
@@ -161,7 +164,7 @@ mod tests {
 
     fn asked(uri: &str) -> Asked {
         let request = Request::builder().uri(uri).body(()).expect("a request");
-        Asked { face: Face::Client, tls: false, request }
+        Asked { face: Face::Client, tls: false, request, body: None }
     }
 
     #[test]

@@ -175,7 +175,9 @@ async fn http1_request<M: Member>(
     route: Rc<Route<M>>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let asked = Asked { face: route.face, tls: route.peer.tls, request: request.map(drop) };
+    let (parts, body) = request.into_parts();
+    let request = Request::from_parts(parts, ());
+    let asked = Asked { face: route.face, tls: route.peer.tls, request, body: Some(body) };
     Ok(face::answer(&route.seat.http, asked).await)
 }
 

@@ -8,6 +8,7 @@ use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb as pb;
 
 use super::{Services, decode, encode};
+use crate::forward;
 use crate::member::Member;
 use crate::metrics::Kind;
 use crate::status::Status;
@@ -49,7 +50,7 @@ impl<M: Member> Services<M> {
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::LeaseTimeToLiveRequest = decode(request)?;
-        let mut reply = self.member().lease_time_to_live(request).await?;
+        let mut reply = forward::lease_times(self.member(), request).await?;
         reply.header = Some(self.header());
         encode(out, &reply)
     }
@@ -70,7 +71,7 @@ impl<M: Member> Services<M> {
             let request: pb::LeaseKeepAliveRequest = decode(request?)?;
             // Before the lease is renewed: the revision promises nothing newer.
             let header = Some(self.header());
-            let renewed = self.member().lease_renew(request.id).await?;
+            let renewed = forward::renew_lease(self.member(), request.id).await?;
             if renewed.is_some() {
                 self.member().stats().leases_renewed.inc();
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use mainstay_membership::{Downgrade, versions};
 use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::limits::SNAPSHOT_BLOB_BYTES;
@@ -57,9 +58,15 @@ impl<M: Member> Services<M> {
             is_learner: standing.learner,
             storage_version: storage_version.map(|v| v.to_string()).unwrap_or_default(),
             db_size_quota: member.settings().quota_bytes.unwrap_or(0) as i64,
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(self.downgrade_info()),
         };
         encode(out, &reply)
+    }
+
+    fn downgrade_info(&self) -> pb::DowngradeInfo {
+        let membership = self.member().membership();
+        let Downgrade { target, enabled } = membership.downgrade();
+        pb::DowngradeInfo { enabled: *enabled, target_version: target.clone() }
     }
 
     pub(super) async fn defragment(&self, out: &mut BytesMut) -> Result<(), Status> {
@@ -103,9 +110,19 @@ impl<M: Member> Services<M> {
         if self.member().standing().leader != own {
             return Err(errors::NOT_LEADER.status());
         }
-        // A lone member can only hand over to itself, which it has done already.
-        if MemberId(request.target_id) != own {
+        let to = MemberId(request.target_id);
+        let votes = self.member().membership().member(to).is_some_and(|member| !member.is_learner);
+        if !votes {
             return Err(errors::BAD_LEADER_TRANSFEREE.status());
+        }
+        // Who is asked to hand over to itself has done so already.
+        if to != own {
+            tracing::info!(
+                "local-member-id" = %own,
+                "transferee-member-id" = %to,
+                "leadership transfer starting"
+            );
+            self.member().move_leader(to).await?;
         }
         encode(out, &pb::MoveLeaderResponse { header: None })
     }
@@ -114,25 +131,44 @@ impl<M: Member> Services<M> {
         let request: pb::DowngradeRequest = decode(request)?;
         let action = DowngradeAction::try_from(request.action)
             .map_err(|_| Status::new(Code::Unknown, "etcdserver: unknown method"))?;
-        let cluster = || {
-            let version = self.member().cluster_version();
-            version.ok_or_else(|| errors::CLUSTER_VERSION_UNAVAILABLE.status())
-        };
-        if action == DowngradeAction::Cancel {
-            // Nothing is in flight, which etcd answers with success as well.
-            let cluster = cluster()?;
-            let version = format!("{}.{}", cluster.major, cluster.minor);
-            return encode(out, &pb::DowngradeResponse { header: Some(self.header()), version });
+        match action {
+            DowngradeAction::Validate => {
+                self.may_downgrade(&request.version).await?;
+            }
+            DowngradeAction::Enable => {
+                let target = self.may_downgrade(&request.version).await.inspect_err(|error| {
+                    tracing::warn!(error = %error, "reject downgrade request");
+                })?;
+                let job = Downgrade { target: target.to_string(), enabled: true };
+                self.member().set_downgrade(job).await?;
+            }
+            // Nothing in flight is a success as well.
+            DowngradeAction::Cancel => {
+                if let Err(error) = self.cancel_downgrade().await {
+                    tracing::warn!(error = %error, "failed to cancel downgrade");
+                }
+            }
         }
-        let target: Version =
-            request.version.parse().map_err(|_| errors::WRONG_DOWNGRADE_VERSION_FORMAT.status())?;
+        let cluster = self.member().cluster_version();
+        let cluster = cluster.ok_or_else(|| errors::CLUSTER_VERSION_UNAVAILABLE.status())?;
+        let version = format!("{}.{}", cluster.major, cluster.minor);
+        encode(out, &pb::DowngradeResponse { header: Some(self.header()), version })
+    }
+
+    /// The target of a downgrade that may begin (semantics 12.3).
+    async fn may_downgrade(&self, target: &str) -> Result<Version, Status> {
+        let refused = |error: versions::DowngradeError| errors::from_text(error.to_string());
+        let target = versions::downgrade_target(target).map_err(refused)?;
         self.member().linearizable().await?;
-        let cluster = cluster()?;
-        let below = cluster.minor.checked_sub(1).map(|minor| Version::line(cluster.major, minor));
-        if Some(target.without_patch()) != below {
-            return Err(errors::INVALID_DOWNGRADE_TARGET_VERSION.status());
-        }
-        Err(Status::unimplemented("mainstay: Downgrade: not supported by this version"))
+        versions::may_downgrade(&self.member().membership(), target).map_err(refused)?;
+        Ok(target)
+    }
+
+    async fn cancel_downgrade(&self) -> Result<(), Status> {
+        self.member().linearizable().await?;
+        versions::may_cancel_downgrade(&self.member().membership())
+            .map_err(|error| errors::from_text(error.to_string()))?;
+        self.member().set_downgrade(Downgrade::default()).await
     }
 
     /// The db in blobs, then its SHA-256 as the last.

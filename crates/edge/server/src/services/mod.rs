@@ -11,6 +11,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod range;
+mod upgrade;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -148,9 +149,10 @@ impl<M: Member> Services<M> {
             Rpc::LeaseTimeToLive => self.lease_time_to_live(request, out).await,
             Rpc::LeaseLeases => self.lease_leases(out).await,
             Rpc::MemberList => self.member_list(request, out).await,
-            Rpc::MemberAdd | Rpc::MemberRemove | Rpc::MemberUpdate | Rpc::MemberPromote => {
-                Err(cluster::not_yet(call.method.name()))
-            }
+            Rpc::MemberAdd => self.member_add(request, out).await,
+            Rpc::MemberRemove => self.member_remove(request, out).await,
+            Rpc::MemberUpdate => self.member_update(request, out).await,
+            Rpc::MemberPromote => self.member_promote(request, out).await,
             Rpc::Alarm => self.alarm(request, out).await,
             Rpc::Status => self.status(out).await,
             Rpc::Defragment => self.defragment(out).await,
@@ -158,6 +160,8 @@ impl<M: Member> Services<M> {
             Rpc::HashKv => self.hash_kv(request, out).await,
             Rpc::MoveLeader => self.move_leader(request, out).await,
             Rpc::Downgrade => self.downgrade(request, out).await,
+            Rpc::UpgradeStatus => self.upgrade_status(request, out).await,
+            Rpc::UpgradeFinalize => self.upgrade_finalize(request, out).await,
             Rpc::AuthStatus => self.auth_status(out),
             Rpc::Authenticate => Err(errors::AUTH_NOT_ENABLED.status()),
             Rpc::AuthEnable

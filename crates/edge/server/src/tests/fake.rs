@@ -13,7 +13,9 @@ use mainstay_proto::mvccpb::KeyValue;
 use mainstay_types::{ClusterId, Index, KeyRange, MemberId, Term, Version};
 use parking_lot::Mutex;
 
+use super::fake_cluster::Around;
 use crate::call::Call;
+use crate::cluster::{Cluster as _, Led};
 use crate::errors;
 use crate::member::{
     HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource, Standing,
@@ -40,12 +42,20 @@ pub(super) struct State {
     /// Handlers that wait for ever, now.
     pub(super) hung: AtomicUsize,
     pub(super) pool_jobs: AtomicUsize,
+    pub(super) around: Around,
     settings: Settings,
     stats: Stats,
 }
 
 impl Default for Fake {
     fn default() -> Fake {
+        Fake::with_patience(Duration::from_secs(7))
+    }
+}
+
+impl Fake {
+    /// A member whose requests time out after so long.
+    pub(super) fn with_patience(request_timeout: Duration) -> Fake {
         let standing = Standing {
             term: Term(2),
             leader: MemberId(MEMBER),
@@ -57,7 +67,7 @@ impl Default for Fake {
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             election_timeout: Duration::from_millis(20),
-            request_timeout: Duration::from_secs(7),
+            request_timeout,
             quota_bytes: Some(2 << 30),
         };
         Fake(Arc::new(State {
@@ -69,6 +79,7 @@ impl Default for Fake {
             read_error: Mutex::new(None),
             hung: AtomicUsize::new(0),
             pool_jobs: AtomicUsize::new(0),
+            around: Around::default(),
             settings,
             stats: Stats::default(),
         }))
@@ -169,7 +180,7 @@ impl Member for Fake {
     }
 
     fn cluster_version(&self) -> Option<Version> {
-        Some(Version::line(3, 7))
+        self.membership().version()
     }
 
     fn storage_version(&self) -> Option<Version> {
@@ -251,15 +262,18 @@ impl Member for Fake {
         Err(errors::LEASE_NOT_FOUND.status())
     }
 
-    async fn lease_renew(&self, lease: i64) -> Result<Option<i64>, Status> {
-        Ok((lease == 1).then_some(60))
+    async fn lease_renew(&self, lease: i64) -> Result<Led<Option<i64>>, Status> {
+        Ok(self.if_leading((lease == 1).then_some(60)))
     }
 
     async fn lease_time_to_live(
         &self,
         request: pb::LeaseTimeToLiveRequest,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
-        Ok(pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() })
+    ) -> Result<Led<pb::LeaseTimeToLiveResponse>, Status> {
+        let missing = pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() };
+        let keys = if request.keys { vec![Bytes::from_static(b"k")] } else { Vec::new() };
+        let found = pb::LeaseTimeToLiveResponse { ttl: 42, granted_ttl: 60, keys, ..missing.clone() };
+        Ok(self.if_leading(if request.id == 1 { found } else { missing }))
     }
 
     async fn leases(&self) -> Result<Vec<i64>, Status> {
@@ -279,13 +293,15 @@ impl Member for Fake {
     }
 
     async fn members(&self) -> Result<Vec<pb::Member>, Status> {
-        Ok(vec![pb::Member {
-            id: MEMBER,
-            name: "m1".into(),
-            peer_ur_ls: vec!["http://localhost:2380".into()],
-            client_ur_ls: vec!["http://localhost:2379".into()],
-            is_learner: false,
-        }])
+        let membership = self.membership();
+        let members = membership.members().map(|member| pb::Member {
+            id: member.id.0,
+            name: member.name.clone(),
+            peer_ur_ls: member.peer_urls.clone(),
+            client_ur_ls: member.client_urls.clone(),
+            is_learner: member.is_learner,
+        });
+        Ok(members.collect())
     }
 
     async fn hash(&self) -> Result<u32, Status> {
@@ -294,6 +310,9 @@ impl Member for Fake {
 
     async fn hash_kv(&self, revision: i64) -> Result<HashKv, Status> {
         let now = self.revision();
+        if revision >= 1000 {
+            return Err(errors::FUTURE_REV.status());
+        }
         Ok(HashKv { hash: 5, compact_revision: -1, hash_revision: revision.max(1), revision: now })
     }
 
@@ -342,7 +361,10 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn start(config: ServerConfig) -> Running {
-        let member = Fake::default();
+        Running::over(Fake::default(), config)
+    }
+
+    pub(super) fn over(member: Fake, config: ServerConfig) -> Running {
         let server = Server::bind(config, member.clone()).expect("the listeners bind");
         let (client, metrics, peer) =
             (server.client_urls(), server.metrics_urls(), server.peer_urls());

@@ -1,11 +1,14 @@
 //! The whole server over a member made of a few maps.
 
 mod client;
+mod cluster;
 mod fake;
+mod fake_cluster;
 mod framing;
 mod http;
 mod metrics;
 mod net;
+mod peer;
 mod real;
 mod services;
 mod tls;
