@@ -68,10 +68,10 @@ impl World {
     fn kill(&mut self, id: MemberId, power: bool) {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life.is_some()) else { return };
         if power {
-            node.power_off();
+            node.power_off(&mut self.ctx);
             self.ctx.stats.count("fault: power off");
         } else {
-            node.stop();
+            node.stop(&mut self.ctx);
             self.ctx.stats.count("fault: killed");
         }
         self.ctx.tell(|| format!("{id} is killed (power: {power})"));
@@ -205,7 +205,7 @@ impl World {
     /// A bit of a file that carries checksums flips while nobody looks.
     fn flip_bit(&mut self, id: MemberId) {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life.is_some()) else { return };
-        node.power_off();
+        node.power_off(&mut self.ctx);
         let guarded = |path: &String| path.ends_with(".wal") || path.ends_with(".snap");
         let files: Vec<String> = node.disk.paths().into_iter().filter(guarded).collect();
         if !files.is_empty() {
@@ -257,6 +257,7 @@ impl World {
             use mainstay_env::Disk as _;
             let moved = node.disk.rename(aside.as_ref(), path.as_ref());
             moved.expect("both are in the same folder");
+            node.disk.sync_dir("/m/snap".as_ref()).expect("a healthy disk");
         }
         if node.disk.contents(&path).is_some_and(|bytes| (bytes.len() as u64) > at) {
             node.disk.flip(&path, at, bit);

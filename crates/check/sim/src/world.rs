@@ -202,7 +202,7 @@ impl World {
         for id in removed {
             self.gone.insert(id);
             if let Some(node) = self.nodes.get_mut(&id) {
-                node.stop();
+                node.stop(&mut self.ctx);
             }
         }
     }

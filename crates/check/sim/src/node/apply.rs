@@ -253,7 +253,6 @@ impl Life {
             }
             done => done.map_err(Death::disk)?,
         };
-        snap::purge(&*self.disk, &snap_dir(), ctx.plan.max_snapshots).map_err(Death::disk)?;
         if !recorded {
             self.log.push_back(LogOrder::Record(mark));
             self.log_soon(ctx);

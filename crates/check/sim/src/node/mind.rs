@@ -188,6 +188,10 @@ impl Life {
         let Packet { message, db } = packet;
         // The transport refuses who was removed.
         if self.machine.membership().is_removed(message.from) {
+            if message.kind == MessageKind::Snap {
+                let what = NodeEvent::SnapshotOutcome { to: self.id, ok: false };
+                ctx.at_node(MS, message.from, 0, what);
+            }
             return Ok(());
         }
         if message.kind == MessageKind::Snap {

@@ -203,7 +203,17 @@ impl Node {
             return self.parked.push(what);
         }
         running.slow_disk = self.troubles.slow_disk;
+        let snapshot_of = match &what {
+            NodeEvent::Packet(packet) => {
+                packet.message.snapshot.as_ref().map(|_| packet.message.from)
+            }
+            _ => None,
+        };
         if let Err(death) = running.happen(ctx, what) {
+            if let Some(sender) = snapshot_of {
+                let what = NodeEvent::SnapshotOutcome { to: self.id, ok: false };
+                ctx.at_node(100 * MS, sender, 0, what);
+            }
             self.die(ctx, death);
         }
     }
@@ -215,20 +225,22 @@ impl Node {
             let expected = self.disk.is_cut() || self.troubles.sync_fails || self.troubles.full;
             assert!(expected, "member {} stops without a fault of its disk: {why}", self.id);
         }
-        self.stop();
+        self.stop(ctx);
         ctx.died.push((self.id, death));
     }
 
     /// The process is gone.
-    pub(crate) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self, ctx: &mut Ctx) {
         self.life = None;
-        self.parked.clear();
         self.troubles.paused = false;
+        for what in std::mem::take(&mut self.parked) {
+            absent(ctx, self.id, what);
+        }
     }
 
     /// The power is gone.
-    pub(crate) fn power_off(&mut self) {
-        self.stop();
+    pub(crate) fn power_off(&mut self, ctx: &mut Ctx) {
+        self.stop(ctx);
         self.disk = self.disk.crash();
     }
 
