@@ -2,20 +2,13 @@
 //! start may make a member.
 
 use std::error::Error;
-use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use mainstay_config::{Config, Url};
-use mainstay_driver::Options;
+use mainstay_config::Config;
+use mainstay_driver::{Founding, Options};
 use mainstay_env_os::OsDisk;
 use mainstay_types::limits::RESERVED_FDS;
 use tracing::{info, warn};
-
-/// How long a name of `--initial-cluster` may take to become known (etcd: 30 s), and the rest
-/// between two questions.
-const RESOLVE_WAIT: Duration = Duration::from_secs(30);
-const RESOLVE_REST: Duration = Duration::from_secs(1);
 
 /// Refuses a process that may open hardly more files than the member needs itself.
 ///
@@ -81,44 +74,24 @@ fn announce(dir: &Path, kind: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Holds what only counts for a new member against the directory: a member that has a log takes
-/// its identity and its cluster from there, and flags that say otherwise are passed over.
+/// How a member without a log begins; `None` when there is a log: then it takes its identity and
+/// its cluster from there, and flags that say otherwise are passed over.
 ///
 /// # Errors
 ///
-/// When this start would make a member, and the flags do not describe one that can be made.
-pub(crate) fn founding(config: &Config, options: &Options) -> Result<(), Box<dyn Error>> {
+/// When this start would make a member, and nobody lets it.
+pub(crate) fn founding(
+    config: &Config,
+    options: &Options,
+) -> Result<Option<Founding>, Box<dyn Error>> {
     if mainstay_wal::exists(&OsDisk, &options.wal_path())? {
-        if let Some(obstacle) = &config.new_member_obstacle {
+        if !config.discovery.endpoints.is_empty() || !config.discovery_url.is_empty() {
             warn!(
-                reason = %obstacle,
                 "wal-dir" = %options.wal_path().display(),
-                "flag is ignored since cluster already initialized; valid logs are found"
+                "discovery token is ignored since cluster already initialized; valid logs are found"
             );
         }
-        return Ok(());
+        return Ok(None);
     }
-    if let Some(obstacle) = &config.new_member_obstacle {
-        return Err(obstacle.clone().into());
-    }
-    config.initial_members(&resolve)?;
-    Ok(())
-}
-
-/// The address of a URL's host. Names of a cluster that is just being set up may become known a
-/// little later than its members start.
-fn resolve(url: &Url) -> Result<IpAddr, String> {
-    let begun = Instant::now();
-    loop {
-        let error = match (url.host(), url.port()).to_socket_addrs().map(|mut found| found.next()) {
-            Ok(Some(address)) => return Ok(address.ip()),
-            Ok(None) => format!("lookup {}: no such host", url.host()),
-            Err(e) => format!("lookup {}: {e}", url.host()),
-        };
-        warn!(url = %url, host = url.host(), error = %error, "failed to resolve URL Host");
-        if begun.elapsed() >= RESOLVE_WAIT {
-            return Err(error);
-        }
-        std::thread::sleep(RESOLVE_REST);
-    }
+    Ok(Some(mainstay_bootstrap::founding(config)?))
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_config::{AutoCompaction, Config, TlsFiles, TlsVersion, Url};
-use mainstay_driver::{Alone, Driver, Founding, Options};
+use mainstay_driver::{Driver, Founding, Handle, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_log::json_strings;
-use mainstay_server::{Access, Bridge, Keepalive, Server, ServerConfig, Sockets};
+use mainstay_peer::PeerTransport;
+use mainstay_server::{
+    Access, Allowed, Bridge, ClientTls, Feature, Keepalive, Server, ServerConfig, Sockets, TlsError,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,6 +20,9 @@ use crate::checks;
 /// How long requests under way may take to end after a signal (the whole end is
 /// expected within 1.5 s).
 const LAST_REQUESTS: Duration = Duration::from_millis(800);
+
+/// How long a member that was removed stays for its last messages (etcd: 1 s).
+const REMOVED_DELAY: Duration = Duration::from_secs(1);
 
 /// Why the member ended.
 enum End {
@@ -36,23 +42,34 @@ pub(crate) fn run(
     config: &Config,
     greet: impl FnOnce(&Config, bool),
 ) -> Result<(), Box<dyn Error>> {
-    let options = options(config);
+    let mut options = options(config);
     checks::descriptors()?;
     checks::data_dir(&config.data_dir)?;
-    checks::founding(config, &options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
     let clock = Arc::new(OsClock::new());
     // Before the member boots: a start that fails for an address in use must not have founded one.
     let sockets = Sockets::bind(server_config(config))?;
+    let peer_sockets = Sockets::bind(peer_server_config(config))?;
+    if let Some(founding) = checks::founding(config, &options)? {
+        options.founding = founding;
+    }
+    let transport = PeerTransport::start(peer_options(config), dialing_tls(config)?)?;
+    let as_transport = Arc::clone(&transport);
     let mut driver =
-        Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))?;
+        Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), as_transport)?;
     // Until here a signal ends the process at once, as in etcd: a boot may take long, and every
     // step of it can be cut short.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::over(sockets, Bridge::new(driver.handle()));
     let handle = driver.handle();
+    transport.attach(Arc::new(handle.clone()));
+    let bridge = Bridge::new(handle.clone());
+    // The others are needed before clients can be served.
+    let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
+    let peer_urls = peers.peer_urls();
+    let peers = peers.serve()?;
+    let server = Server::over(sockets, bridge);
     let end = async {
         tokio::select! {
             _ = terminate.recv() => End::Signal(SIGTERM),
@@ -66,25 +83,22 @@ pub(crate) fn run(
             end = &mut end => return Ok((None, end)),
             () = driver.ready() => {}
         }
-        let bound = Bound::of(&server);
+        let bound = Bound::of(&server, peer_urls);
         let serving = server.serve()?;
         announce(config, &driver, &bound);
         greet(config, driver.is_new());
         Ok::<_, std::io::Error>((Some(serving), end.await))
     })?;
-    if let End::Signal(number) = &end {
-        tracing::info!(signal = signal_name(*number), "received signal; shutting down");
-        tracing::info!(
-            name = %config.name,
-            "data-dir" = %config.data_dir.display(),
-            "closing etcd server"
-        );
-    }
+    runtime.block_on(before_the_end(config, &end, &handle));
     if let Some(serving) = serving {
         serving.shutdown(LAST_REQUESTS);
     }
     driver.stop();
+    transport.stop();
+    peers.shutdown(Duration::ZERO);
     match end {
+        // As in etcd its end is no failure: whoever restarts it would only see it end again.
+        End::Failed(reason) if reason == mainstay_driver::REMOVED => Ok(()),
         End::Failed(reason) => Err(reason.into()),
         End::Signal(number) => {
             tracing::info!(
@@ -97,6 +111,32 @@ pub(crate) fn run(
     }
 }
 
+/// What is said, and what is waited for, before the listeners close.
+async fn before_the_end(config: &Config, end: &End, handle: &Handle) {
+    match end {
+        End::Signal(number) => {
+            tracing::info!(signal = signal_name(*number), "received signal; shutting down");
+            tracing::info!(
+                name = %config.name,
+                "data-dir" = %config.data_dir.display(),
+                "closing etcd server"
+            );
+            // While clients are still served: what they ask meanwhile goes to the next leader.
+            let handed_over = tokio::time::timeout(LAST_REQUESTS, handle.hand_over()).await;
+            if let Ok(Err(error)) = handed_over {
+                tracing::warn!(%error, "leadership transfer failed");
+            }
+        }
+        End::Failed(reason) if reason == mainstay_driver::REMOVED => {
+            tracing::warn!(error = %reason, "server error");
+            // Others may have to hear from it what was agreed on, its client too.
+            tokio::time::sleep(REMOVED_DELAY).await;
+            tracing::warn!("data-dir used by this member must be removed");
+        }
+        End::Failed(_) => {}
+    }
+}
+
 /// URLs as they were bound, with the ports that the system chose for port 0.
 struct Bound {
     clients: Vec<String>,
@@ -106,11 +146,11 @@ struct Bound {
 }
 
 impl Bound {
-    fn of(server: &Server<Bridge>) -> Bound {
+    fn of(server: &Server<Bridge>, peers: Vec<String>) -> Bound {
         Bound {
             clients: server.client_urls(),
             http: server.http_only_urls(),
-            peers: server.peer_urls(),
+            peers,
             metrics: server.metrics_urls(),
         }
     }
@@ -184,8 +224,8 @@ fn options(config: &Config) -> Options {
             texts(&config.initial_advertise_peer_urls),
             &config.initial_cluster_token,
         ),
-        force_new_cluster: false,
-        hold_cluster_version: true,
+        force_new_cluster: config.force_new_cluster,
+        hold_cluster_version: config.hold_cluster_version,
         learners_max: mainstay_types::limits::LEARNERS_DEFAULT,
         initial_election_tick_advance: true,
         client_urls: texts(&config.advertise_client_urls),
@@ -224,16 +264,50 @@ fn server_config(config: &Config) -> ServerConfig {
         client_urls: texts(&config.listen_client_urls),
         client_http_urls: texts(&config.listen_client_http_urls),
         metrics_urls: texts(&config.listen_metrics_urls),
-        peer_urls: texts(&config.listen_peer_urls),
         client_tls: tls(config, &config.client_tls, ""),
-        peer_tls: tls(config, &config.peer_tls, "peer-"),
         max_concurrent_streams: config.max_concurrent_streams,
         keepalive: Keepalive { interval, timeout: config.keepalive.timeout },
         slow_request: config.warning_unary_request_duration,
         access: Access { hosts: config.host_whitelist.clone(), origins: config.cors.clone() },
         extensive_metrics: config.metrics_extensive,
+        features: features(config),
         ..ServerConfig::default()
     }
+}
+
+fn features(config: &Config) -> Vec<Feature> {
+    let gates = config.gates.shown();
+    gates.map(|(name, stage, on)| Feature { name, stage, on }).collect()
+}
+
+/// What listens to other members: apart, because it has to long before clients are served.
+fn peer_server_config(config: &Config) -> ServerConfig {
+    ServerConfig {
+        peer_urls: texts(&config.listen_peer_urls),
+        peer_tls: tls(config, &config.peer_tls, "peer-"),
+        shards: 1,
+        ..ServerConfig::default()
+    }
+}
+
+fn peer_options(config: &Config) -> mainstay_peer::Options {
+    mainstay_peer::Options {
+        peer_urls: texts(&config.initial_advertise_peer_urls),
+        // etcd: for the queue, and for an election.
+        dial_timeout: Duration::from_secs(1) + config.election_timeout,
+    }
+}
+
+/// What this member shows and trusts when it dials another.
+fn dialing_tls(config: &Config) -> Result<Option<ClientTls>, TlsError> {
+    let files = &config.peer_tls;
+    let shown = match (&files.client_cert, &files.client_key) {
+        (Some(cert), Some(key)) => {
+            TlsFiles { cert: Some(cert.clone()), key: Some(key.clone()), ..files.clone() }
+        }
+        _ => files.clone(),
+    };
+    tls(config, &shown, "peer-").map(ClientTls::load).transpose()
 }
 
 fn tls(
@@ -250,6 +324,10 @@ fn tls(
         flag_prefix: prefix,
         trusted_ca_file: files.trusted_ca.clone(),
         client_cert_auth: files.requires_caller_cert(),
+        allowed: Allowed {
+            names: files.allowed_cns.clone(),
+            hosts: files.allowed_hostnames.clone(),
+        },
         min_version: version(config.tls_min_version),
         max_version: config.tls_max_version.map(version),
         ..mainstay_server::TlsFiles::new(cert, key)

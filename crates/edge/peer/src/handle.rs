@@ -1,0 +1,56 @@
+//! The real member behind the transport: `driver::Handle`.
+
+use std::io;
+
+use mainstay_driver::{Handle, IncomingDb, RequestError};
+use mainstay_raft::Message;
+use mainstay_types::{ClusterId, MemberId};
+
+use crate::local::{IncomingSnapshot, Local, Refused};
+
+impl Local for Handle {
+    fn member(&self) -> MemberId {
+        self.identity().member
+    }
+
+    fn cluster(&self) -> ClusterId {
+        self.identity().cluster
+    }
+
+    fn receive(&self, message: Message) -> Result<(), Refused> {
+        Handle::receive(self, message).map_err(|error| match error {
+            RequestError::Stopped => Refused::Stopped,
+            _ => Refused::Full,
+        })
+    }
+
+    fn is_removed(&self, member: MemberId) -> bool {
+        Handle::is_removed(self, member)
+    }
+
+    fn unreachable(&self, member: MemberId) {
+        Handle::unreachable(self, member);
+    }
+
+    fn snapshot_sent(&self, member: MemberId, ok: bool) {
+        Handle::snapshot_sent(self, member, ok);
+    }
+
+    fn incoming_snapshot(&self, message: &Message) -> io::Result<Box<dyn IncomingSnapshot>> {
+        Ok(Box::new(Handle::incoming_snapshot(self, message)?))
+    }
+
+    fn removed_for_good(&self) {
+        self.told_removed();
+    }
+}
+
+impl IncomingSnapshot for IncomingDb {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        IncomingDb::write(self, bytes)
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        IncomingDb::finish(*self)
+    }
+}
