@@ -17,6 +17,7 @@ pub mod member;
 pub mod method;
 mod metrics;
 mod net;
+mod raft_face;
 mod peer_urls;
 mod server;
 mod services;
@@ -29,9 +30,10 @@ pub use bridge::Bridge;
 pub use call::{Call, Peer};
 pub use http::Access;
 pub use net::shard::Keepalive;
+pub use raft_face::{RaftAnswer, RaftBody, RaftFace};
 pub use server::{BindError, Server, ServerConfig, Serving, Sockets};
 pub use status::{Code, Status};
-pub use tls::{TlsError, TlsFiles, TlsVersion};
+pub use tls::{Allowed, ClientTls, TlsError, TlsFiles, TlsVersion};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use crate::metrics::{Registry, process};
 use crate::net::address::ListenUrl;
 use crate::net::listener::{Face, Listener};
 use crate::net::shard::{Keepalive, Seat, Shard, Stop, Stopper};
+use crate::raft_face::{OpenAnswers, RaftFace};
 use crate::services::Services;
 use crate::tls::{Tls, TlsError, TlsFiles};
 
@@ -129,6 +130,7 @@ pub struct Server<M> {
     config: ServerConfig,
     member: M,
     listeners: Arc<[Listener]>,
+    raft: Option<Arc<dyn RaftFace>>,
 }
 
 impl<M: Member> Server<M> {
@@ -143,7 +145,13 @@ impl<M: Member> Server<M> {
     /// The server of `member` on listeners that are bound already.
     pub fn over(sockets: Sockets, member: M) -> Server<M> {
         let Sockets { config, listeners } = sockets;
-        Server { config, member, listeners }
+        Server { config, member, listeners, raft: None }
+    }
+
+    /// The same server, in which `raft` answers raft's paths on the peer listeners.
+    #[must_use]
+    pub fn with_raft(self, raft: Arc<dyn RaftFace>) -> Server<M> {
+        Server { raft: Some(raft), ..self }
     }
 
     /// The client URLs as bound, with the ports that were chosen for port 0.
@@ -229,7 +237,7 @@ impl<M: Member> Server<M> {
         let (registry, access) = (Arc::clone(registry), Arc::clone(access));
         let (member, stop) = (self.member.clone(), stop.clone());
         let listeners = Arc::clone(&self.listeners);
-        let config = self.config.clone();
+        let (config, raft) = (self.config.clone(), self.raft.clone());
         move || {
             let max = member.settings().max_request_bytes + GRPC_OVERHEAD_BYTES;
             let cells = GrpcCells::new(Arc::clone(&registry.shards[number]));
@@ -243,6 +251,8 @@ impl<M: Member> Server<M> {
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.keepalive,
                 stop,
+                raft,
+                raft_answers: OpenAnswers::default(),
             }
         }
     }

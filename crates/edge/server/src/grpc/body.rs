@@ -16,6 +16,7 @@ use mainstay_types::limits::SINK_BYTES_MAX;
 use super::frame::Frame;
 use super::serve::trailers;
 use crate::metrics::grpc::Tally;
+use crate::raft_face::{OpenAnswer, RaftBody};
 use crate::status::Status;
 use crate::stream::ResponseSink;
 
@@ -29,6 +30,8 @@ pub(crate) enum Body {
     Unary(Option<Frame>, Option<HeaderMap>),
     /// What a handler sends while it runs, then trailers.
     Stream(Box<Streaming>),
+    /// Raft's, which knows nothing of gRPC; counted while it is open.
+    Raft(RaftBody, #[expect(dead_code, reason = "dropped with the body")] OpenAnswer),
 }
 
 impl http_body::Body for Body {
@@ -47,6 +50,10 @@ impl http_body::Body for Body {
                 None => trailers.take().map(HttpFrame::trailers),
             },
             Body::Stream(streaming) => return streaming.poll_frame(cx).map(|frame| frame.map(Ok)),
+            Body::Raft(body, _) => {
+                let frame = std::task::ready!(body.as_mut().poll_frame(cx));
+                frame.map(|Ok(frame)| frame.map_data(Frame::plain))
+            }
         };
         Poll::Ready(frame.map(Ok))
     }
@@ -57,6 +64,7 @@ impl http_body::Body for Body {
             Body::Plain(data) => data.is_none(),
             Body::Unary(message, trailers) => message.is_none() && trailers.is_none(),
             Body::Stream(streaming) => streaming.phase == Phase::Over,
+            Body::Raft(body, _) => body.is_end_stream(),
         }
     }
 
@@ -65,6 +73,7 @@ impl http_body::Body for Body {
             Body::Plain(Some(data)) => SizeHint::with_exact(data.remaining() as u64),
             Body::Empty | Body::Plain(None) => SizeHint::with_exact(0),
             Body::Unary(..) | Body::Stream(_) => SizeHint::default(),
+            Body::Raft(body, _) => body.size_hint(),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::call::Peer;
 use crate::grpc::{self, Body};
 use crate::http::{self as face, Asked};
 use crate::member::Member;
+use crate::raft_face::is_raft;
 use crate::tls::{Tls, reason};
 
 /// How long a TLS handshake may take (etcd 3.7.1, CVE-2026-73500).
@@ -35,6 +36,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first bytes and the headers of an HTTP/1 request may take (ours;
 /// etcd 5 min).
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long what was written to another member may lie before the connection is
+/// given up (etcd, `ConnWriteTimeout`).
+const PEER_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve<M: Member>(seat: Rc<Seat<M>>, accepted: Accepted) {
@@ -42,6 +46,9 @@ pub(crate) async fn serve<M: Member>(seat: Rc<Seat<M>>, accepted: Accepted) {
     let listener = &Arc::clone(&seat.listeners)[listener];
     let result = match socket.settle() {
         Ok(socket) => {
+            if listener.face == Face::Peer {
+                socket.give_up_after(PEER_WRITE_TIMEOUT);
+            }
             let tls = listener.tls.clone();
             open(&seat, listener.face, listener.plain, tls, socket, remote.clone()).await
         }
@@ -175,6 +182,14 @@ async fn http1_request<M: Member>(
     route: Rc<Route<M>>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    if route.face == Face::Peer
+        && is_raft(request.uri().path())
+        && let Some(raft) = &route.seat.raft
+    {
+        let response = raft.answer(request, &route.peer.address).await;
+        let open = route.seat.raft_answers.one_more();
+        return Ok(response.map(|body| Body::Raft(body, open)));
+    }
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, ());
     let asked = Asked { face: route.face, tls: route.peer.tls, request, body: Some(body) };

@@ -15,6 +15,7 @@ use crate::grpc::Limits;
 use crate::http::Http;
 use crate::member::Member;
 use crate::metrics::grpc::GrpcCells;
+use crate::raft_face::{OpenAnswers, RaftFace};
 use crate::services::Services;
 
 /// HTTP/2 keepalive (`--grpc-keepalive-interval`, `--grpc-keepalive-timeout`).
@@ -85,6 +86,9 @@ pub(crate) struct Seat<M> {
     pub(crate) max_concurrent_streams: u32,
     pub(crate) keepalive: Keepalive,
     pub(crate) stop: Stop,
+    /// Who answers raft's paths; nobody in a server without peers.
+    pub(crate) raft: Option<Arc<dyn RaftFace>>,
+    pub(crate) raft_answers: OpenAnswers,
 }
 
 impl<M> Seat<M> {
@@ -148,7 +152,11 @@ impl Shard {
         }
         accepting.abort_all();
         let patience = *self.patience.borrow();
-        let all = async { while connections.join_next().await.is_some() {} };
+        // Streams to other members end when those or the transport end, after us.
+        let raft = &seat.raft_answers;
+        let all = async {
+            while connections.len() > raft.count() && connections.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(patience, all).await.is_err() {
             tracing::debug!(left = connections.len(), "closing connections that did not end");
         }

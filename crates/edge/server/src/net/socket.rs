@@ -41,6 +41,17 @@ impl Loose {
     }
 }
 
+impl Socket {
+    /// Lets the kernel end the connection once what was written has not been
+    /// acknowledged for as long as this. Best effort.
+    pub(crate) fn give_up_after(&self, time: Duration) {
+        if let Socket::Tcp(stream) = self {
+            let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+            let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, millis);
+        }
+    }
+}
+
 fn keep_alive(stream: &std::net::TcpStream) -> rustix::io::Result<()> {
     use rustix::net::sockopt;
     sockopt::set_socket_keepalive(stream, true)?;

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::allowed::{AllowedClients, AllowedServers};
 use super::{TlsFiles, TlsVersion};
 
 /// Why a listener cannot encrypt. Names the flag and the file.
@@ -74,19 +76,89 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
                 path: path.clone(),
                 problem,
             };
-            let mut roots = RootCertStore::empty();
-            for cert in certificates(path, &flag)? {
-                roots.add(cert).map_err(|error| wrong(error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+            let roots = authorities(path, &flag)?;
+            let inner = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                 .build()
                 .map_err(|error| wrong(error.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
+            let allowed = files.allowed.clone();
+            builder.with_client_cert_verifier(if allowed.is_everyone() {
+                inner
+            } else {
+                Arc::new(AllowedClients { allowed, inner })
+            })
         }
     };
     let mut config = builder.with_single_cert(certs, key).map_err(pair_error)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Reads everything and builds the configuration for connections to other members;
+/// with `anyone`, every certificate of theirs will do.
+pub(super) fn client_config(files: &TlsFiles, anyone: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let flag = |name: &str| format!("{}{name}", files.flag_prefix);
+    let certs = certificates(&files.cert_file, &flag("cert-file"))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key_file)
+        .map_err(|error| file_error(&files.key_file, &flag("key-file"), &error))?;
+    let pair_error = |error: rustls::Error| TlsError::Pair {
+        cert_flag: flag("cert-file"),
+        cert: files.cert_file.clone(),
+        key_flag: flag("key-file"),
+        key: files.key_file.clone(),
+        problem: error.to_string(),
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let (path, roots) = match &files.trusted_ca_file {
+        Some(path) => (path.as_path(), authorities(path, &flag("trusted-ca-file"))?),
+        // Nobody to verify against, and nothing to verify.
+        None if anyone => {
+            let path = files.cert_file.as_path();
+            (path, authorities(path, &flag("cert-file"))?)
+        }
+        None => system_authorities(&flag("trusted-ca-file"))?,
+    };
+    let inner = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+        .build()
+        .map_err(|error| TlsError::File {
+            flag: flag("trusted-ca-file"),
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })?;
+    let verifier = AllowedServers { allowed: files.allowed.clone(), anyone, inner };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions(files)?)
+        .map_err(pair_error)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(certs, key)
+        .map_err(pair_error)?;
+    Ok(Arc::new(config))
+}
+
+/// The certificates in a file, as those that are trusted.
+fn authorities(path: &Path, flag: &str) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(path, flag)? {
+        roots.add(cert).map_err(|error| TlsError::File {
+            flag: flag.to_owned(),
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })?;
+    }
+    Ok(roots)
+}
+
+/// Where systems keep those that they trust (Go looks in the same places).
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// What the system trusts. Certificates there that cannot be read are left out.
+fn system_authorities(flag: &str) -> Result<(&'static Path, RootCertStore), TlsError> {
+    let mut places = SYSTEM_AUTHORITIES.iter().map(Path::new);
+    let path = places.find(|path| path.exists()).unwrap_or(Path::new(SYSTEM_AUTHORITIES[0]));
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(path, flag)?);
+    Ok((path, roots))
 }
 
 fn versions(files: &TlsFiles) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {

@@ -1,5 +1,7 @@
 //! TLS: certificates from files, read again when they change.
 
+mod allowed;
+mod dial;
 mod load;
 mod reason;
 
@@ -11,6 +13,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 
+pub use allowed::Allowed;
+pub use dial::ClientTls;
 pub use load::TlsError;
 pub(crate) use reason::reason;
 
@@ -37,6 +41,8 @@ pub struct TlsFiles {
     pub trusted_ca_file: Option<PathBuf>,
     /// `--client-cert-auth`.
     pub client_cert_auth: bool,
+    /// `--peer-cert-allowed-cn` and `-hostname`: whom of those that the authority signed.
+    pub allowed: Allowed,
     /// `--tls-min-version`.
     pub min_version: TlsVersion,
     /// `--tls-max-version`.
@@ -52,6 +58,7 @@ impl TlsFiles {
             key_file: key_file.into(),
             trusted_ca_file: None,
             client_cert_auth: false,
+            allowed: Allowed::default(),
             min_version: TlsVersion::Tls12,
             max_version: None,
         }
@@ -85,12 +92,7 @@ impl Stamp {
 }
 
 /// The TLS side of a listener.
-pub(crate) struct Tls {
-    files: TlsFiles,
-    config: ArcSwap<ServerConfig>,
-    /// The files as they were when they were last read, well or badly.
-    read: Mutex<Vec<Option<Stamp>>>,
-}
+pub(crate) struct Tls(Reloaded<ServerConfig>);
 
 impl Tls {
     /// Reads the files.
@@ -98,19 +100,42 @@ impl Tls {
     /// # Errors
     /// Which flag's file is wrong, and how.
     pub(crate) fn load(files: TlsFiles) -> Result<Tls, TlsError> {
-        let stamps = files.stamps();
-        let config = load::server_config(&files)?;
-        Ok(Tls { files, config: ArcSwap::new(config), read: Mutex::new(stamps) })
+        Reloaded::load(files, load::server_config).map(Tls)
     }
 
-    /// The configuration for the next handshake: reads the files again when they
-    /// have changed, and keeps the old one when they cannot be used.
+    /// The configuration for the next handshake.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        self.0.current()
+    }
+}
+
+/// What is made of files that may change.
+struct Reloaded<C> {
+    files: TlsFiles,
+    make: fn(&TlsFiles) -> Result<Arc<C>, TlsError>,
+    config: ArcSwap<C>,
+    /// The files as they were when they were last read, well or badly.
+    read: Mutex<Vec<Option<Stamp>>>,
+}
+
+impl<C> Reloaded<C> {
+    fn load(
+        files: TlsFiles,
+        make: fn(&TlsFiles) -> Result<Arc<C>, TlsError>,
+    ) -> Result<Reloaded<C>, TlsError> {
+        let stamps = files.stamps();
+        let config = make(&files)?;
+        Ok(Reloaded { files, make, config: ArcSwap::new(config), read: Mutex::new(stamps) })
+    }
+
+    /// Reads the files again when they have changed, and keeps the old configuration
+    /// when they cannot be used.
+    fn current(&self) -> Arc<C> {
         let stamps = self.files.stamps();
         let mut read = self.read.lock();
         if *read != stamps {
             *read = stamps;
-            match load::server_config(&self.files) {
+            match (self.make)(&self.files) {
                 Ok(config) => {
                     tracing::info!(cert = %self.files.cert_file.display(), "certificates read again");
                     self.config.store(config);

@@ -12,6 +12,10 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
     };
     match tls {
         Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
+        // Only `Allowed` refuses a client so.
+        Error::InvalidCertificate(CertificateError::NotValidForName) => {
+            "client certificate authentication failed".to_owned()
+        }
         Error::InvalidCertificate(why) => {
             format!("tls: failed to verify certificate: x509: {}", certificate(why))
         }

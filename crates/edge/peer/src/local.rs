@@ -1,0 +1,73 @@
+//! What the transport asks of its own member.
+
+use std::io;
+
+use mainstay_raft::Message;
+use mainstay_types::{ClusterId, MemberId};
+
+/// The member that the transport works for. Nothing here blocks, but for
+/// [`IncomingSnapshot`].
+pub trait Local: Send + Sync + 'static {
+    /// Its identity.
+    fn member(&self) -> MemberId;
+
+    /// Its cluster's.
+    fn cluster(&self) -> ClusterId;
+
+    /// Takes a message from a peer. It is for this member, and its sender was not
+    /// removed; all else about it is unchecked.
+    ///
+    /// # Errors
+    /// The message is dropped: too many wait, or the member stops.
+    fn receive(&self, message: Message) -> Result<(), Refused>;
+
+    /// Called after one or more calls of [`Local::receive`] in a row: a member may
+    /// wake its thread here instead of there.
+    fn received(&self) {}
+
+    /// Whether `member` was removed from the cluster.
+    fn is_removed(&self, member: MemberId) -> bool;
+
+    /// A message to `member` was lost.
+    fn unreachable(&self, member: MemberId);
+
+    /// A snapshot has reached `member`, or has not.
+    fn snapshot_sent(&self, member: MemberId, ok: bool);
+
+    /// Makes the place for the db file that follows `message` (a `Snap`). Called on a
+    /// thread that may block.
+    ///
+    /// # Errors
+    /// The disk's, or the member does not want it.
+    fn incoming_snapshot(&self, message: &Message) -> io::Result<Box<dyn IncomingSnapshot>>;
+
+    /// A peer says that this member has been removed for ever: it must stop.
+    fn removed_for_good(&self);
+}
+
+/// A db file that arrives. Dropped unfinished, it leaves nothing behind. Used on a
+/// thread that may block.
+pub trait IncomingSnapshot: Send {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the file durable and gives it its name.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too many messages wait.
+    #[error("receiving buffer is full")]
+    Full,
+    /// The member stops.
+    #[error("etcdserver: server stopped")]
+    Stopped,
+}

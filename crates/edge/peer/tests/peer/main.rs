@@ -1,0 +1,7 @@
+//! Transports of several members over loopback, with members made of a few lists.
+
+mod bad_input;
+mod messages;
+mod snapshots;
+mod support;
+mod tls;
