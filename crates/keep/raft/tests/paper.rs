@@ -281,6 +281,31 @@ fn the_leader_counts_itself_only_when_durable() {
     assert_eq!(raft.take_output().committed.len(), 1, "and now the second");
 }
 
+/// Storage that lags (etcd's raft, asynchronous storage writes): an entry that was written,
+/// replaced, and is back again counts with its last write. The one in between would take
+/// it away if the member crashed.
+#[test]
+fn an_entry_that_is_back_again_counts_with_its_last_write() {
+    let mut raft = core(1, &[1]);
+    let entry = |term, index| Entry { term: Term(term), index: Index(index), ..Entry::default() };
+    let mut write = |message: Message| {
+        raft.step(message).expect("well-formed");
+        let output = raft.take_output();
+        assert!(output.committed.is_empty() || output.committed[0].index == Index(1));
+        output.mark
+    };
+    let first = write(append(2, (1, 1), &[2], 1));
+    let other = Message { from: THREE, ..append(3, (1, 1), &[3], 1) };
+    let second = write(other);
+    let third = write(append(4, (1, 1), &[2, 4], 3));
+    for mark in [first, second] {
+        raft.persisted(mark);
+        assert!(raft.take_output().committed.is_empty(), "2/2 is not safe yet");
+    }
+    raft.persisted(third);
+    assert_eq!(raft.take_output().committed, [entry(2, 2), entry(4, 3)]);
+}
+
 /// 8: a leader "must have the latest information on which entries are committed": it "commits a blank
 /// no-op entry at the start of its term".
 #[test]

@@ -95,3 +95,97 @@ fn the_last_voter_stays() {
         members.changed(&ConfChangeV2 { changes, ..ConfChangeV2::default() }, Index(1)).is_err()
     );
 }
+
+/// A configuration as text; what is refused leaves it as it is, marked by `!`.
+fn after(start: &[u64], steps: &str) -> String {
+    let state = ConfState { voters: ids(start), ..ConfState::default() };
+    let mut members = Members::restore(window(), &state, Index(1)).unwrap();
+    let mut refused = "";
+    for step in steps.split(',').map(str::trim) {
+        let (transition, singles) = match step.split_once(':') {
+            Some(("joint", singles)) => (ConfChangeTransition::JointImplicit, singles),
+            Some(("explicit", singles)) => (ConfChangeTransition::JointExplicit, singles),
+            _ => (ConfChangeTransition::Auto, step),
+        };
+        let single = |word: &str| {
+            let (kind, node) = word.split_at(1);
+            let kind = match kind {
+                "v" => ConfChangeKind::AddNode,
+                "l" => ConfChangeKind::AddLearnerNode,
+                "r" => ConfChangeKind::RemoveNode,
+                "u" => ConfChangeKind::UpdateNode,
+                other => panic!("{other}?"),
+            };
+            ConfChangeSingle { kind, node: MemberId(node.parse().unwrap()) }
+        };
+        let changes = singles.split_whitespace().filter(|word| *word != "leave").map(single);
+        let changes = changes.collect();
+        let change = ConfChangeV2 { transition, changes, ..ConfChangeV2::default() };
+        match members.changed(&change, Index(9)) {
+            Ok(next) => members = next,
+            Err(_) => refused = " !",
+        }
+    }
+    let list = |ids: &BTreeSet<MemberId>| {
+        ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let conf = &members.conf;
+    let mut text = list(&conf.voters);
+    for (ids, name) in
+        [(&conf.outgoing, "from"), (&conf.learners, "learners"), (&conf.learners_next, "next")]
+    {
+        if !ids.is_empty() {
+            text.push_str(&format!(" {name} {}", list(ids)));
+        }
+    }
+    format!("{text}{}{refused}", if conf.auto_leave { " auto" } else { "" })
+}
+
+/// The situations of etcd's raft (confchange), each with what it must lead to.
+#[test]
+fn changes_one_after_another() {
+    for (start, steps, expected) in [
+        // One at a time.
+        (&[1][..], "v2", "1 2"),
+        (&[1], "l2", "1 learners 2"),
+        (&[1], "l2, v2", "1 2"),
+        (&[1, 2], "l2", "1 learners 2"),
+        (&[1, 2], "r2", "1"),
+        (&[1], "l2, r2", "1"),
+        // What is so already, or concerns nobody, changes nothing.
+        (&[1, 2], "v1", "1 2"),
+        (&[1], "l2, l2", "1 learners 2"),
+        (&[1], "r9", "1"),
+        (&[1], "u1, u9", "1"),
+        (&[1], "v0, l0, r0", "1"),
+        // Somebody must vote.
+        (&[1], "r1", "1 !"),
+        (&[1], "l1", "1 !"),
+        (&[1], "joint:r1", "1 !"),
+        // Two voters at once go through a joint configuration, asked for or not.
+        (&[1], "v2 v3", "1 2 3 from 1 auto"),
+        (&[1], "joint:v2", "1 2 from 1 auto"),
+        (&[1], "explicit:v2", "1 2 from 1"),
+        (&[1], "v2 v3, leave", "1 2 3"),
+        // While it is joint only the way out is open; when it is not, that is closed.
+        (&[1], "explicit:v2, joint:v3", "1 2 from 1 !"),
+        (&[1], "explicit:v2, v3", "1 2 from 1 !"),
+        (&[1], "leave", "1 !"),
+        (&[1], "v2 v3, leave, leave", "1 2 3 !"),
+        // An outgoing voter becomes a learner only when it has gone.
+        (&[1], "explicit:v2 l1", "2 from 1 next 1"),
+        (&[1], "explicit:v2 l1, leave", "2 learners 1"),
+        // Back and forth within one change: the last word counts.
+        (
+            &[1],
+            "joint:r1 r2 r9 v2 v3 v4 v2 v3 v4 l2 l2 r4 r4 l1 l1",
+            "3 from 1 learners 2 next 1 auto",
+        ),
+        (&[1], "joint:r1 r2 r9 v2 v3 v4 v2 v3 v4 l2 l2 r4 r4 l1 l1, leave", "3 learners 1 2"),
+        (&[1, 2, 3], "joint:l2 r3 v2, leave", "1 2"),
+        // Demoted, promoted, and removed at once, within one joint change.
+        (&[1, 2, 3], "explicit:l2 r3 v4, leave", "1 4 learners 2"),
+    ] {
+        assert_eq!(after(start, steps), expected, "{start:?} {steps}");
+    }
+}
