@@ -38,6 +38,40 @@ impl View {
             // differs from member to member and with a restart; what it leaves does not.
             keep = self.keep(compacted);
         }
+        let hash = self.hash_rows(compacted, until, &keep)?;
+        Ok(HashKv { hash, compact_revision: compacted, revision: until })
+    }
+
+    /// What etcd remembers of a compaction at `revision` (`scheduleCompaction`): the hash
+    /// that [`View::hash_kv`] would have answered before it, with `before` as the compacted
+    /// revision. The view shows the compaction, and none of its rows need have been deleted
+    /// yet: those that are missing because of `before` do not count.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn hash_compaction(&self, before: i64, revision: i64) -> Result<HashKv, MvccError> {
+        let mut keep = self.keep(revision);
+        if keep.is_empty() && !self.has_tombstone_at(revision)? {
+            // As above. A deletion at the very revision is kept by a compaction, and so
+            // there is something to keep.
+            keep = self.keep(before);
+        }
+        let hash = self.hash_rows(before, revision, &keep)?;
+        Ok(HashKv { hash, compact_revision: before, revision })
+    }
+
+    fn has_tombstone_at(&self, revision: i64) -> Result<bool, MvccError> {
+        let mut rows = self.rows().rows(Revision::new(revision, 0), revision)?;
+        while let Some(row) = rows.next()? {
+            if row.tombstone {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Hashes the rows up to `until`, of those at or below `compacted` only what is in `keep`.
+    fn hash_rows(&self, compacted: i64, until: i64, keep: &[Revision]) -> Result<u32, MvccError> {
         let mut hash = crc32c::crc32c(b"key");
         let mut rows = self.rows().rows(Revision::default(), until)?;
         let mut kept = keep.iter().peekable();
@@ -54,6 +88,6 @@ impl View {
             hash = crc32c::crc32c_append(hash, &encode_revision(at, row.tombstone));
             hash = crc32c::crc32c_append(hash, &row.value);
         }
-        Ok(HashKv { hash, compact_revision: compacted, revision: until })
+        Ok(hash)
     }
 }
