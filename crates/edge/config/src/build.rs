@@ -7,11 +7,11 @@ use std::time::Duration;
 use mainstay_types::Version;
 
 use crate::config::{
-    AutoCompaction, BackendConfig, CompactionConfig, Config, KeepaliveConfig, LogConfig, LogFormat,
-    LogOutput, LogRotation, TlsFiles, TlsVersion,
+    AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config, DiscoveryConfig,
+    KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password, TlsFiles, TlsVersion,
 };
 use crate::settings::{Settings, Value};
-use crate::{Gates, Invalid, Notice, Url, number, rules, table};
+use crate::{Gates, Invalid, Notice, Url, number, table};
 
 /// Values, and whether they came from a file.
 pub(crate) struct Source {
@@ -45,9 +45,21 @@ pub(crate) fn build(
         listen_metrics_urls: s.urls("listen-metrics-urls"),
         initial_advertise_peer_urls: s.urls("initial-advertise-peer-urls"),
         advertise_client_urls: s.urls("advertise-client-urls"),
-        initial_cluster: s.text("initial-cluster"),
+        initial_cluster: initial_cluster(s),
+        initial_cluster_state: match s.text("initial-cluster-state").as_str() {
+            "existing" => ClusterState::Existing,
+            _ => ClusterState::New,
+        },
+        discovery: discovery(s)?,
+        discovery_url: s.text("discovery"),
+        discovery_srv: s.text("discovery-srv"),
+        discovery_srv_name: s.text("discovery-srv-name"),
+        force_new_cluster: s.on("force-new-cluster"),
         initial_cluster_token: s.text("initial-cluster-token"),
         initial_cluster_version: s.version()?,
+        hold_cluster_version: s.on("hold-cluster-version"),
+        peer_read_timeout: peer_timeout(s, "raft-read-timeout", notices)?,
+        peer_write_timeout: peer_timeout(s, "raft-write-timeout", notices)?,
         max_snapshots: s.uint("max-snapshots"),
         max_wals: s.uint("max-wals"),
         backend: backend(s)?,
@@ -80,7 +92,6 @@ pub(crate) fn build(
         log: log(s)?,
         metrics_extensive: s.text("metrics") == "extensive",
         unsafe_no_fsync: s.on("unsafe-no-fsync"),
-        new_member_obstacle: rules::new_member_obstacle(s),
         all_defaults: s.settings.is_empty(),
         name,
     };
@@ -98,6 +109,56 @@ fn data_dir(source: &Source, name: &str, notices: &mut Vec<Notice>) -> PathBuf {
         }
         dir => dir.into(),
     }
+}
+
+/// The list of members that was given, or the default; a default gives way to a discovery.
+fn initial_cluster(source: &Source) -> String {
+    let given = source.text("initial-cluster");
+    let mut discoveries = vec!["discovery-srv", "discovery"];
+    // etcd forgets this one in a file.
+    if !source.is_file {
+        discoveries.push("discovery-srv-name");
+    }
+    let discovers = discoveries.into_iter().any(|name| !source.text(name).is_empty())
+        || !source.words("discovery-endpoints").is_empty();
+    let is_default = if source.is_file {
+        given == INITIAL_CLUSTER_DEFAULT
+    } else {
+        !source.settings.is_set("initial-cluster")
+    };
+    if discovers && is_default { String::new() } else { given }
+}
+
+fn discovery(source: &Source) -> Result<DiscoveryConfig, Invalid> {
+    Ok(DiscoveryConfig {
+        endpoints: source.words("discovery-endpoints"),
+        token: source.text("discovery-token"),
+        dial_timeout: source.duration("discovery-dial-timeout")?,
+        request_timeout: source.duration("discovery-request-timeout")?,
+        keepalive_time: source.duration("discovery-keepalive-time")?,
+        keepalive_timeout: source.duration("discovery-keepalive-timeout")?,
+        insecure_transport: source.on("discovery-insecure-transport"),
+        insecure_skip_verify: source.on("discovery-insecure-skip-tls-verify"),
+        cert: source.path("discovery-cert"),
+        key: source.path("discovery-key"),
+        ca: source.path("discovery-cacert"),
+        user: source.text("discovery-user"),
+        password: Password::new(source.text("discovery-password")),
+    })
+}
+
+/// Between members less than 5 s is never waited, as in etcd.
+fn peer_timeout(
+    source: &Source,
+    name: &str,
+    notices: &mut Vec<Notice>,
+) -> Result<Duration, Invalid> {
+    let given = source.duration(name)?;
+    if given < PEER_TIMEOUT_MIN {
+        let text = format!("{name} increased to minimum value: {}", number::show(PEER_TIMEOUT_MIN));
+        notices.push(Notice::Info(text));
+    }
+    Ok(given.max(PEER_TIMEOUT_MIN))
 }
 
 /// As etcd has it, an empty text names one host, the nameless one.
@@ -259,11 +320,23 @@ impl Source {
 
     fn tls(&self, prefix: &str) -> TlsFiles {
         let path = |name: &str| self.path(&format!("{prefix}{name}"));
-        TlsFiles {
+        let files = TlsFiles {
             cert: path("cert-file"),
             key: path("key-file"),
             trusted_ca: path("trusted-ca-file"),
             cert_auth: self.on(&format!("{prefix}client-cert-auth")),
+            ..TlsFiles::default()
+        };
+        if prefix.is_empty() {
+            return files;
+        }
+        TlsFiles {
+            client_cert: path("client-cert-file"),
+            client_key: path("client-key-file"),
+            allowed_cns: self.words("peer-cert-allowed-cn"),
+            allowed_hostnames: self.words("peer-cert-allowed-hostname"),
+            skip_client_san_verification: self.on("peer-skip-client-san-verification"),
+            ..files
         }
     }
 }
@@ -400,6 +473,8 @@ fn or_default(given: u64, default: u64) -> u64 {
     if given == 0 { default } else { given }
 }
 
+/// etcd's `DefaultConnReadTimeout` and `DefaultConnWriteTimeout`.
+const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 /// etcd's quota when none is given.
 const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 /// etcd's name when none is given.

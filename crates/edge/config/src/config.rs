@@ -1,12 +1,12 @@
 //! What a member runs with.
 
-use std::net::IpAddr;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_types::Version;
 
-use crate::{Gates, Invalid, Url};
+use crate::{Gates, Url};
 
 /// The whole configuration, checked. Zeros that etcd replaces are replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +40,32 @@ pub struct Config {
     pub initial_advertise_peer_urls: Vec<Url>,
     /// Client URLs published to the cluster.
     pub advertise_client_urls: Vec<Url>,
-    /// `name=url,...` as given; counts only at bootstrap, see [`Config::initial_members`].
+    /// `name=url,...`; counts only for a member without a log. Empty when a discovery names the
+    /// members.
     pub initial_cluster: String,
+    /// Whether a member without a log founds a cluster or joins one.
+    pub initial_cluster_state: ClusterState,
+    /// The discovery service of the v3 kind.
+    pub discovery: DiscoveryConfig,
+    /// The folder of the cluster at a discovery service of the old kind; empty for none.
+    pub discovery_url: String,
+    /// The domain whose SRV records name the members; empty for none.
+    pub discovery_srv: String,
+    /// Put behind the names of the services that are asked for.
+    pub discovery_srv_name: String,
+    /// Whether a member that has a log becomes the only one of its cluster.
+    pub force_new_cluster: bool,
     /// Mixed into cluster and member ids.
     pub initial_cluster_token: String,
     /// Cluster version that a bootstrap writes (ours, default 3.7).
     pub initial_cluster_version: Version,
+    /// Whether the cluster version stays until an operator raises it (ours, default true); else the
+    /// leader raises it to what all members can, as etcd does.
+    pub hold_cluster_version: bool,
+    /// Wait for bytes on a connection between members, at least 5 s.
+    pub peer_read_timeout: Duration,
+    /// Wait for room on a connection between members, at least 5 s.
+    pub peer_write_timeout: Duration,
     /// `.snap` files kept, 0 all.
     pub max_snapshots: u64,
     /// Log files kept, 0 all.
@@ -107,11 +127,80 @@ pub struct Config {
     pub metrics_extensive: bool,
     /// Whether nothing waits for the disk.
     pub unsafe_no_fsync: bool,
-    /// Why a new member cannot be made of this, though etcd could: a flag that only counts then
-    /// asks for what this release does not have. `None` when it can.
-    pub new_member_obstacle: Option<String>,
     /// Whether nothing at all was configured; see [`crate::greeting`].
     pub all_defaults: bool,
+}
+
+/// What `--initial-cluster-state` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterState {
+    /// The member founds a cluster.
+    New,
+    /// The member joins a cluster.
+    Existing,
+}
+
+impl fmt::Display for ClusterState {
+    /// As the flag has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClusterState::New => "new",
+            ClusterState::Existing => "existing",
+        })
+    }
+}
+
+/// The discovery service of the v3 kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiscoveryConfig {
+    /// Its endpoints; none when it is not used.
+    pub endpoints: Vec<String>,
+    /// What the cluster is called there; empty exactly if there are no endpoints.
+    pub token: String,
+    /// For a connection.
+    pub dial_timeout: Duration,
+    /// For a request.
+    pub request_timeout: Duration,
+    /// Silence after which the connection is probed.
+    pub keepalive_time: Duration,
+    /// Wait for the answer to a probe.
+    pub keepalive_timeout: Duration,
+    /// Whether TLS is left out when no file asks for it.
+    pub insecure_transport: bool,
+    /// Whether any certificate of the service is taken.
+    pub insecure_skip_verify: bool,
+    /// Our certificate, PEM.
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+    /// Authorities that vouch for the service, PEM.
+    pub ca: Option<PathBuf>,
+    /// Who we are there; empty for nobody.
+    pub user: String,
+    /// How we prove it.
+    pub password: Password,
+}
+
+/// A password, which is for nobody who reads a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Keeps it.
+    pub fn new(text: String) -> Password {
+        Password(text)
+    }
+
+    /// What it is.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "..." })
+    }
 }
 
 /// The database's size and rhythm.
@@ -158,6 +247,19 @@ pub struct TlsFiles {
     pub trusted_ca: Option<PathBuf>,
     /// Whether callers were explicitly asked for a certificate.
     pub cert_auth: bool,
+    /// Certificate chain for calls that this side makes, PEM, when it is another. Present exactly
+    /// if its key is. Only between members.
+    pub client_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub client_key: Option<PathBuf>,
+    /// Common names, one of which a caller's certificate has to carry; empty allows all. Only
+    /// between members.
+    pub allowed_cns: Vec<String>,
+    /// Host names, one of which a caller's certificate has to be for; empty allows all. Only
+    /// between members, and never together with [`TlsFiles::allowed_cns`].
+    pub allowed_hostnames: Vec<String>,
+    /// Whether a caller's address is not held against its certificate. Only between members.
+    pub skip_client_san_verification: bool,
 }
 
 impl TlsFiles {
@@ -229,122 +331,4 @@ pub struct LogRotation {
     pub days_max: u32,
     /// Old files that are kept, 0 all.
     pub backups_max: u32,
-}
-
-impl Config {
-    /// Whether this member and name are known to `--initial-cluster`, with which URLs.
-    ///
-    /// Call it before founding a cluster; a member that has data never looks at the flag again.
-    ///
-    /// # Errors
-    ///
-    /// In etcd's words, when the list cannot be read, names this member not at all or with other
-    /// URLs than `--initial-advertise-peer-urls`, or has a URL twice. URLs with names are the
-    /// same as those with the addresses that `resolve` gives for them.
-    pub fn initial_members(
-        &self,
-        resolve: &dyn Fn(&Url) -> Result<IpAddr, String>,
-    ) -> Result<Vec<(String, Vec<Url>)>, Invalid> {
-        let mut members: Vec<(String, Vec<Url>)> = Vec::new();
-        for part in self.initial_cluster.split(',').filter(|part| !part.is_empty()) {
-            let (name, url) = part.split_once('=').unwrap_or((part, ""));
-            let url = Url::parse(url)
-                .map_err(|e| Invalid(format!("error setting up initial cluster: {e}")))?;
-            match members.iter_mut().find(|(known, _)| known == name) {
-                Some((_, urls)) => urls.push(url),
-                None => members.push((name.to_owned(), vec![url])),
-            }
-        }
-        let mut seen: Vec<&Url> = members.iter().flat_map(|(_, urls)| urls).collect();
-        seen.sort();
-        if seen.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Invalid(format!(
-                "initial cluster {} has duplicate url",
-                self.initial_cluster
-            )));
-        }
-        members.iter_mut().for_each(|(_, urls)| urls.sort());
-        self.check_own(&members, resolve)?;
-        Ok(members)
-    }
-
-    fn check_own(
-        &self,
-        members: &[(String, Vec<Url>)],
-        resolve: &dyn Fn(&Url) -> Result<IpAddr, String>,
-    ) -> Result<(), Invalid> {
-        let Some((_, own)) = members.iter().find(|(name, _)| *name == self.name) else {
-            return Err(Invalid(format!(
-                "couldn't find local name {:?} in the initial cluster configuration",
-                self.name
-            )));
-        };
-        let advertised = &self.initial_advertise_peer_urls;
-        let Err(why) = same_places(own, advertised, resolve) else { return Ok(()) };
-        let pairs = |urls: &mut dyn Iterator<Item = &Url>| {
-            urls.map(|url| format!("{}={url}", self.name)).collect::<Vec<_>>().join(",")
-        };
-        let list = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
-        let lacks = |list: &[Url], url: &&Url| !list.contains(url);
-        let extra = pairs(&mut own.iter().filter(|url| lacks(advertised, url)));
-        let missing = pairs(&mut advertised.iter().filter(|url| lacks(own, url)));
-        Err(Invalid(if extra.is_empty() {
-            format!(
-                "--initial-advertise-peer-urls has {missing} but missing from \
-                 --initial-cluster={}",
-                self.initial_cluster
-            )
-        } else {
-            format!(
-                "--initial-cluster has {extra} but missing from \
-                 --initial-advertise-peer-urls={} ({why})",
-                list(advertised)
-            )
-        }))
-    }
-}
-
-/// Whether two lists name the same places (etcd's `URLStringsEqual`): as they stand, else after
-/// names were resolved. `localhost` and sockets are never resolved.
-fn same_places(
-    a: &[Url],
-    b: &[Url],
-    resolve: &dyn Fn(&Url) -> Result<IpAddr, String>,
-) -> Result<(), String> {
-    let quoted = |urls: &[Url]| {
-        let texts: Vec<String> = urls.iter().map(|url| format!("{:?}", url.as_str())).collect();
-        format!("[{}]", texts.join(" "))
-    };
-    if a.len() != b.len() {
-        return Err(format!("len({}) != len({})", quoted(b), quoted(a)));
-    }
-    // Two spellings of an address are one.
-    let plain = |url: &Url| match url.host().parse::<IpAddr>() {
-        Ok(address) => url.with_host(&address.to_string()),
-        Err(_) => url.clone(),
-    };
-    if a.iter().map(plain).eq(b.iter().map(plain)) {
-        return Ok(());
-    }
-    let resolved = |urls: &[Url]| -> Result<Vec<Url>, String> {
-        let one = |url: &Url| {
-            if url.socket_path().is_some() || url.host() == "localhost" {
-                return Ok(url.clone());
-            }
-            let address = match url.host().parse() {
-                Ok(address) => address,
-                Err(_) => resolve(url)
-                    .map_err(|e| format!("failed to resolve {:?} ({e})", url.as_str()))?,
-            };
-            Ok(url.with_host(&address.to_string()))
-        };
-        let mut urls = urls.iter().map(one).collect::<Result<Vec<Url>, String>>()?;
-        urls.sort();
-        Ok(urls)
-    };
-    let (a, b) = (resolved(a)?, resolved(b)?);
-    match a.iter().zip(&b).find(|(a, b)| a != b) {
-        None => Ok(()),
-        Some((a, b)) => Err(format!("resolved urls: {:?} != {:?}", b.as_str(), a.as_str())),
-    }
 }

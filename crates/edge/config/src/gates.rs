@@ -69,12 +69,11 @@ type Row = (Gate, &'static str, Stage, bool, bool);
 
 // Gate, name, stage, default, whether it works here.
 const GATES: &[Row] = &[
-    (Gate::CompactHashCheck, "CompactHashCheck", Stage::Alpha, false, false),
+    (Gate::CompactHashCheck, "CompactHashCheck", Stage::Alpha, false, true),
     (Gate::FastLeaseKeepAlive, "FastLeaseKeepAlive", Stage::Beta, true, false),
-    // With one member there is nobody to compare with: done before it starts.
     (Gate::InitialCorruptCheck, "InitialCorruptCheck", Stage::Alpha, false, true),
-    (Gate::LeaseCheckpoint, "LeaseCheckpoint", Stage::Alpha, false, false),
-    (Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist", Stage::Alpha, false, false),
+    (Gate::LeaseCheckpoint, "LeaseCheckpoint", Stage::Alpha, false, true),
+    (Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist", Stage::Alpha, false, true),
     (Gate::PriorityRequest, "PriorityRequest", Stage::Alpha, false, false),
     (Gate::SetMemberLocalAddr, "SetMemberLocalAddr", Stage::Alpha, false, false),
     (Gate::StopGRPCServiceOnDefrag, "StopGRPCServiceOnDefrag", Stage::Alpha, false, false),
@@ -118,6 +117,23 @@ impl Gates {
             Stage::Beta => self.all_beta,
         };
         self.named(gate).or(stage).unwrap_or(gate.default_on())
+    }
+
+    /// Name, stage and whether it is on, of every gate and of the two that switch a whole
+    /// stage, as etcd shows them.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        let stages = [
+            ("AllAlpha", "ALPHA", self.all_alpha.unwrap_or(false)),
+            ("AllBeta", "BETA", self.all_beta.unwrap_or(false)),
+        ];
+        let gates = GATES.iter().map(|row| {
+            let stage = match row.2 {
+                Stage::Alpha => "ALPHA",
+                Stage::Beta => "BETA",
+            };
+            (row.1, stage, self.on(row.0))
+        });
+        stages.into_iter().chain(gates)
     }
 
     /// What was said of `gate` by name.

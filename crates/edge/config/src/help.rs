@@ -64,9 +64,8 @@ pub fn flags_markdown() -> String {
          Written by the table in `crates/edge/config/src/table/rows.rs`; do not edit \
          (`UPDATE=1 cargo test -p mainstay-config` writes it again).\n\n\
          Every flag `--x-y` is also the variable `ETCD_X_Y`. With `--config-file` only the file \
-         counts. *refused*: another value than the default stops the start. *refused when new*: \
-         only when the start makes a member; one that has data warns and goes on, as in etcd. \
-         *no effect yet*: accepted, with a warning.\n\n\
+         counts. *refused*: another value than the default stops the start. *no effect yet*: \
+         accepted, with a warning.\n\n\
          In a file, keys match without regard to case, unknown ones are passed over, durations \
          are whole nanoseconds, a text that looks like a number needs quotes, and an empty URL \
          leaves the default.\n",
@@ -119,7 +118,6 @@ fn note(status: Status) -> Option<&'static str> {
         Status::Works | Status::Ignored => None,
         Status::Tunes => Some("(no effect in this release)"),
         Status::Refused => Some("(only the default is supported in this release)"),
-        Status::RefusedNew => Some("(a new member takes only the default in this release)"),
     }
 }
 
@@ -128,7 +126,6 @@ fn status_name(status: Status) -> &'static str {
         Status::Works => "works",
         Status::Tunes => "no effect yet",
         Status::Refused => "refused",
-        Status::RefusedNew => "refused when new",
         Status::Ignored => "ignored",
     }
 }

@@ -25,8 +25,8 @@ use std::io;
 use std::net::IpAddr;
 
 pub use config::{
-    AutoCompaction, BackendConfig, CompactionConfig, Config, KeepaliveConfig, LogConfig, LogFormat,
-    LogOutput, LogRotation, TlsFiles, TlsVersion,
+    AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config, DiscoveryConfig,
+    KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password, TlsFiles, TlsVersion,
 };
 pub use gates::{Gate, Gates};
 pub use greeting::greeting;

@@ -1,7 +1,7 @@
 //! What may go together: etcd's checks in etcd's order and words, then this release's refusals.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::build::{NAME_DEFAULT, Source};
@@ -103,20 +103,26 @@ fn advertised(config: &Config) -> Result<(), Invalid> {
 }
 
 fn bootstrap(config: &Config, source: &Source) -> Result<(), Invalid> {
-    let endpoints = source.words("discovery-endpoints");
-    let domain = !source.text("discovery-srv").is_empty();
-    // A default initial cluster gives way to discovery.
-    let listed = source.settings.is_set("initial-cluster") && !config.initial_cluster.is_empty();
-    if [listed, domain, !endpoints.is_empty()].into_iter().filter(|on| *on).count() > 1 {
-        return wrong(
+    let endpoints = &config.discovery.endpoints;
+    let has_url = !config.discovery_url.is_empty();
+    let ways = [
+        !config.initial_cluster.is_empty(),
+        !config.discovery_srv.is_empty(),
+        !endpoints.is_empty(),
+        has_url,
+    ];
+    if ways.into_iter().filter(|on| *on).count() > 1 {
+        // In the words of the release that had the flag.
+        let services = if has_url { "discovery" } else { "discovery-endpoints" };
+        return wrong(format!(
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
-             \"discovery-endpoints\", \"discovery-srv\"",
-        );
+             \"{services}\" or \"discovery-srv\""
+        ));
     }
-    if source.text("discovery-token").is_empty() != endpoints.is_empty() {
+    if config.discovery.token.is_empty() != endpoints.is_empty() {
         return wrong("both --discovery-token and --discovery-endpoints must be set");
     }
-    if endpoints.iter().any(String::is_empty) {
+    if endpoints.iter().any(|endpoint| endpoint.trim().is_empty()) {
         return wrong("--discovery-endpoints must not contain empty endpoints");
     }
     if source.text("discovery-fallback") == "proxy" {
@@ -202,10 +208,28 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
     if config.tls_min_version == TlsVersion::V13 && !source.words("cipher-suites").is_empty() {
         return wrong("cipher suites cannot be configured when only TLS1.3 is enabled");
     }
-    if !source.words("peer-cert-allowed-cn").is_empty()
-        && !source.words("peer-cert-allowed-hostname").is_empty()
-    {
-        return wrong("AllowedCN and AllowedHostname are mutually exclusive");
+    let (cns, hostnames) = (&config.peer_tls.allowed_cns, &config.peer_tls.allowed_hostnames);
+    if !cns.is_empty() && !hostnames.is_empty() {
+        let quoted = |names: &[String]| {
+            names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" ")
+        };
+        return wrong(format!(
+            "AllowedCNs and AllowedHostnames are mutually exclusive (cns=[{}], hostnames=[{}])",
+            quoted(cns),
+            quoted(hostnames)
+        ));
+    }
+    let (cert, key) = (&config.peer_tls.client_cert, &config.peer_tls.client_key);
+    if cert.is_some() != key.is_some() {
+        let shown = |path: &Option<PathBuf>| {
+            path.as_deref().map(|path| path.display().to_string()).unwrap_or_default()
+        };
+        return wrong(format!(
+            "ClientKeyFile and ClientCertFile must both be present or both absent: key: {}, cert: \
+             {}]",
+            shown(key),
+            shown(cert)
+        ));
     }
     for (side, files) in [("", &config.client_tls), ("peer-", &config.peer_tls)] {
         if files.cert.is_some() != files.key.is_some() {
@@ -278,27 +302,6 @@ fn refusals(source: &Source, notices: &mut Vec<Notice>) -> Result<(), Invalid> {
         }
     }
     Ok(())
-}
-
-/// The first flag that asks a new member for what this release does not have; see
-/// [`Status::RefusedNew`].
-pub(crate) fn new_member_obstacle(source: &Source) -> Option<String> {
-    for flag in table::all().filter(|flag| flag.status == Status::RefusedNew) {
-        let value = source.settings.value(flag);
-        if value != default_of(flag) {
-            return Some(unsupported(flag, &value));
-        }
-    }
-    let list = source.text("initial-cluster");
-    let names = list.split(',').filter(|part| !part.is_empty());
-    let names: BTreeSet<&str> =
-        names.map(|part| part.split_once('=').map_or(part, |(name, _)| name)).collect();
-    (names.len() > 1).then(|| {
-        format!(
-            "--initial-cluster={list} has {} members; this release runs clusters of one",
-            names.len()
-        )
-    })
 }
 
 fn unsupported(flag: &Flag, value: &Value) -> String {

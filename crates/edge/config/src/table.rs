@@ -44,9 +44,6 @@ pub enum Status {
     /// A value other than the default stops the start: it restricts access or decides identity,
     /// membership or placement, so passing over it would be dangerous.
     Refused,
-    /// Like `Refused`, but only for a start that makes a member: one that has data takes its
-    /// identity and membership from there and passes over the flag with a warning, as in etcd.
-    RefusedNew,
     /// etcd accepts and forgets it, and so do we.
     Ignored,
 }

@@ -228,15 +228,6 @@ fn refused_flags_are_refused_and_tuning_flags_warned_about() {
                 let named = notices.iter().any(|n| format!("{n:?}").contains(flag.name));
                 assert!(named, "{}: {notices:?}", flag.name);
             }
-            // What etcd refuses by itself may be refused before.
-            Status::RefusedNew => {
-                let refused = |loaded: &Loaded| match loaded {
-                    Loaded::Run { config, .. } => config.new_member_obstacle.is_some(),
-                    Loaded::Refused { .. } => true,
-                    Loaded::Print { .. } => false,
-                };
-                assert!(refused(&arg) && refused(&var), "{}: {arg:?} {var:?}", flag.name);
-            }
             Status::Works | Status::Ignored => {}
         }
     }
@@ -261,72 +252,6 @@ fn working_flags_reach_the_configuration() {
             Loaded::Refused { .. } => {}
             other => panic!("{}: {other:?}", flag.name),
         }
-    }
-}
-
-fn no_names(url: &Url) -> Result<IpAddr, String> {
-    Err(format!("lookup {}: no such host", url.host()))
-}
-
-#[test]
-fn founding_a_cluster_needs_this_member_in_the_list() {
-    let of = |line: &str| config_of(line).initial_members(&no_names).map_err(|e| e.0);
-    assert_eq!(of("etcd").unwrap()[0].0, "default");
-    assert_eq!(of("etcd --name m1").unwrap()[0].0, "m1");
-    for (line, gist) in [
-        ("etcd --initial-cluster b=http://a:1", "couldn't find local name \"default\""),
-        ("etcd --initial-cluster default=ftp://a:1", "URL scheme must be"),
-        ("etcd --initial-cluster default=http://a:1,default=http://a:1", "has duplicate url"),
-        (
-            "etcd --initial-advertise-peer-urls http://1.1.1.1:1",
-            "--initial-cluster has default=http://localhost:2380 but missing from \
-             --initial-advertise-peer-urls=http://1.1.1.1:1 (resolved urls: \
-             \"http://1.1.1.1:1\" != \"http://localhost:2380\")",
-        ),
-        (
-            "etcd --initial-advertise-peer-urls http://1.1.1.1:1 --initial-cluster default=http://a:1",
-            "(failed to resolve \"http://a:1\" (lookup a: no such host))",
-        ),
-        (
-            "etcd --initial-advertise-peer-urls http://a:1,http://b:1 --initial-cluster default=http://a:1",
-            "--initial-advertise-peer-urls has default=http://b:1 but missing from \
-             --initial-cluster=default=http://a:1",
-        ),
-    ] {
-        let error = of(line).unwrap_err();
-        assert!(error.contains(gist), "{line}: {error}");
-    }
-}
-
-/// etcd's `URLStringsEqual`: what a name resolves to counts; `localhost` stays a name.
-#[test]
-fn a_name_in_the_initial_cluster_is_as_good_as_its_address() {
-    let resolve = |url: &Url| match url.host() {
-        "node-1.example" => Ok("10.0.0.1".parse().unwrap()),
-        "node-2.example" => Ok("10.0.0.2".parse().unwrap()),
-        other => Err(format!("lookup {other}: no such host")),
-    };
-    for (advertised, listed, same) in [
-        ("http://10.0.0.1:1", "m=http://node-1.example:1", true),
-        ("http://node-1.example:1", "m=http://10.0.0.1:1", true),
-        // Sorted by text they stand in another order than their addresses.
-        (
-            "http://10.0.0.2:1,http://node-1.example:1",
-            "m=http://10.0.0.1:1,m=http://node-2.example:1",
-            true,
-        ),
-        ("http://[::1]:1", "m=http://[0:0:0:0:0:0:0:1]:1", true),
-        ("http://10.0.0.1:1", "m=http://node-2.example:1", false),
-        ("http://10.0.0.1:1", "m=http://node-1.example:2", false),
-        ("http://10.0.0.1:1", "m=https://node-1.example:1", false),
-        ("http://127.0.0.1:1", "m=http://localhost:1", false),
-        ("unix://a:1", "m=unix://a:1", true),
-    ] {
-        let line = format!(
-            "etcd --name m --initial-advertise-peer-urls {advertised} --initial-cluster {listed}"
-        );
-        let answer = config_of(&line).initial_members(&resolve);
-        assert_eq!(answer.is_ok(), same, "{line}: {answer:?}");
     }
 }
 
@@ -362,7 +287,7 @@ proptest! {
     #[test]
     fn no_argument_panics(args in prop::collection::vec(argument(), 0..6)) {
         if let Loaded::Run { config, .. } = load_with(&args, &[], "") {
-            let _ = (config.initial_members(&no_names), greeting(&config, true));
+            let _ = greeting(&config, true);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Kind::{
     Bool, Choice, Duration, Gates, Int, Origins, Text, Uint, Uint32, Urls, WordSet, Words,
 };
-use super::Status::{Ignored, Refused, RefusedNew, Tunes, Works};
+use super::Status::{Ignored, Refused, Tunes, Works};
 use super::{Flag, Kind, Section, Status};
 
 pub(super) const SECTIONS: &[Section] = &[
@@ -93,7 +93,7 @@ const MEMBER: &[Flag] = &[
         "Milliseconds without a heartbeat after which a follower stands for election.",
     ),
     row(
-        Tunes,
+        Works,
         "initial-election-tick-advance",
         Bool,
         "true",
@@ -233,7 +233,7 @@ const MEMBER: &[Flag] = &[
     ),
     row(Tunes, "enable-grpc-gateway", Bool, "true", "=", "Serve the JSON gateway below /v3/."),
     row(
-        Tunes,
+        Works,
         "raft-read-timeout",
         Duration,
         "5s",
@@ -241,7 +241,7 @@ const MEMBER: &[Flag] = &[
         "Read timeout of connections between members; less than 5s counts as 5s.",
     ),
     row(
-        Tunes,
+        Works,
         "raft-write-timeout",
         Duration,
         "5s",
@@ -273,10 +273,10 @@ const CLUSTERING: &[Flag] = &[
         Text,
         "default=http://localhost:2380",
         "=",
-        "Members at bootstrap, name=url, separated by commas. One member in this release.",
+        "Members at bootstrap, name=url, separated by commas.",
     ),
     row(
-        RefusedNew,
+        Works,
         "initial-cluster-state",
         Choice(&["new", "existing"]),
         "new",
@@ -300,7 +300,7 @@ const CLUSTERING: &[Flag] = &[
         "Client URLs of this member that clients are told.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-token",
         Text,
         "",
@@ -308,7 +308,7 @@ const CLUSTERING: &[Flag] = &[
         "Token of the cluster at the discovery service.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-endpoints",
         WordSet,
         "",
@@ -316,7 +316,7 @@ const CLUSTERING: &[Flag] = &[
         "Endpoints of the discovery service.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-dial-timeout",
         Duration,
         "2s",
@@ -324,7 +324,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: time to connect.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-request-timeout",
         Duration,
         "5s",
@@ -332,7 +332,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: time for a request.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-keepalive-time",
         Duration,
         "2s",
@@ -340,7 +340,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: time between pings.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-keepalive-timeout",
         Duration,
         "6s",
@@ -348,7 +348,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: wait for the answer to a ping.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-insecure-transport",
         Bool,
         "true",
@@ -356,7 +356,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: speak without TLS.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-insecure-skip-tls-verify",
         Bool,
         "false",
@@ -364,7 +364,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: do not check the server certificate.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-cert",
         Text,
         "",
@@ -372,7 +372,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: client certificate file.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-key",
         Text,
         "",
@@ -380,7 +380,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: client key file.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-cacert",
         Text,
         "",
@@ -388,7 +388,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: file of certificate authorities.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-user",
         Text,
         "",
@@ -396,7 +396,7 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: user name.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-password",
         Text,
         "",
@@ -404,17 +404,25 @@ const CLUSTERING: &[Flag] = &[
         "Discovery: password.",
     ),
     row(
-        RefusedNew,
+        Works,
         "discovery-fallback",
         Choice(&["exit", "proxy"]),
         "exit",
         "-",
         "What to do when discovery fails.",
     ),
-    row(RefusedNew, "discovery-srv", Text, "", "=", "Domain whose SRV records name the members."),
-    row(RefusedNew, "discovery-srv-name", Text, "", "=", "Suffix of the SRV service name."),
     row(
-        Tunes,
+        Works,
+        "discovery",
+        Text,
+        "",
+        "=",
+        "Folder of the cluster at a discovery service with v2 keys, as a URL. Last in etcd 3.5.",
+    ),
+    row(Works, "discovery-srv", Text, "", "=", "Domain whose SRV records name the members."),
+    row(Works, "discovery-srv-name", Text, "", "=", "Suffix of the SRV service name."),
+    row(
+        Works,
         "strict-reconfig-check",
         Bool,
         "true",
@@ -453,7 +461,7 @@ const CLUSTERING: &[Flag] = &[
         "-",
         "Stage of the v2 store. The value is not used.",
     ),
-    row(Tunes, "max-learners", Int, "1", "=", "Most learners in the cluster."),
+    row(Works, "max-learners", Int, "1", "=", "Most learners in the cluster."),
 ];
 
 const SECURITY: &[Flag] = &[
@@ -532,7 +540,7 @@ const SECURITY: &[Flag] = &[
         "Key of --peer-cert-file.",
     ),
     row(
-        Tunes,
+        Works,
         "peer-client-cert-file",
         Text,
         "",
@@ -540,7 +548,7 @@ const SECURITY: &[Flag] = &[
         "Certificate for calls to other members, when it is not --peer-cert-file.",
     ),
     row(
-        Tunes,
+        Works,
         "peer-client-key-file",
         Text,
         "",
@@ -564,7 +572,7 @@ const SECURITY: &[Flag] = &[
         "Authorities that may vouch for other members.",
     ),
     row(
-        Refused,
+        Works,
         "peer-cert-allowed-cn",
         Words,
         "",
@@ -572,7 +580,7 @@ const SECURITY: &[Flag] = &[
         "Common names, one of which a peer certificate has to carry.",
     ),
     row(
-        Refused,
+        Works,
         "peer-cert-allowed-hostname",
         Words,
         "",
@@ -589,7 +597,7 @@ const SECURITY: &[Flag] = &[
     ),
     row(Refused, "peer-crl-file", Text, "", "-", "Revoked peer certificates."),
     row(
-        Tunes,
+        Works,
         "peer-skip-client-san-verification",
         Bool,
         "false",
@@ -678,7 +686,7 @@ const LOGGING: &[Flag] = &[
 
 const TUNING: &[Flag] = &[
     row(
-        Tunes,
+        Works,
         "corrupt-check-time",
         Duration,
         "0s",
@@ -686,7 +694,7 @@ const TUNING: &[Flag] = &[
         "Time between comparisons with other members, 0 makes none.",
     ),
     row(
-        Tunes,
+        Works,
         "compact-hash-check-time",
         Duration,
         "1m0s",
@@ -734,7 +742,7 @@ const TUNING: &[Flag] = &[
         "Defragment at boot when it frees at least this much, 0 never.",
     ),
     row(
-        Tunes,
+        Works,
         "downgrade-check-time",
         Duration,
         "5s",
@@ -744,7 +752,14 @@ const TUNING: &[Flag] = &[
 ];
 
 const UNSAFE: &[Flag] = &[
-    row(Refused, "force-new-cluster", Bool, "false", "=", "Make a cluster of this one member."),
+    row(
+        Works,
+        "force-new-cluster",
+        Bool,
+        "false",
+        "=",
+        "Make this member, with what it has, the only one of its cluster.",
+    ),
     row(
         Works,
         "unsafe-no-fsync",
@@ -764,14 +779,24 @@ const UNSAFE: &[Flag] = &[
     row(Works, "version", Bool, "false", "-", "Print the versions and exit."),
 ];
 
-const OURS: &[Flag] = &[row(
-    Works,
-    "initial-cluster-version",
-    Choice(&["3.5", "3.6", "3.7"]),
-    "3.7",
-    "=",
-    "Version of the cluster that a first start founds; lower lets older members join.",
-)];
+const OURS: &[Flag] = &[
+    row(
+        Works,
+        "initial-cluster-version",
+        Choice(&["3.5", "3.6", "3.7"]),
+        "3.7",
+        "=",
+        "Version of the cluster that a first start founds; lower lets older members join.",
+    ),
+    row(
+        Works,
+        "hold-cluster-version",
+        Bool,
+        "true",
+        "=",
+        "Keep the cluster version until etcdctl upgrade finalize. false raises it as etcd does.",
+    ),
+];
 
 const IGNORED: &[Flag] = &[
     row(Ignored, "cluster-active-size", Bool, "", "-", ""),

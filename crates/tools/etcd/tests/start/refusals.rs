@@ -70,7 +70,6 @@ const AS_ETCD: &[Case] = &[
 
 /// What only 3.7 says, and what this release says by itself.
 const OURS: &[Case] = &[
-    (&["--discovery=http://a"], 2, "--discovery was removed: use --discovery-token"),
     (&["--enable-v2=false"], 2, "--enable-v2 was removed: the v2 API is gone"),
     (&["--proxy=on"], 2, "--proxy was removed"),
     (&["--debug"], 2, "--debug was removed: use --log-level=debug"),
@@ -83,11 +82,14 @@ const OURS: &[Case] = &[
     ),
     (&["--feature-gates=Nonsense=true"], 2, "unrecognized feature gate: Nonsense"),
     (&["--feature-gates=AllAlpha"], 2, "missing bool value for AllAlpha"),
-    (&["--force-new-cluster"], 1, "--force-new-cluster=true is not supported in this release"),
     (&["--auto-tls"], 1, "--auto-tls=true is not supported in this release"),
     (&["--peer-auto-tls"], 1, "--peer-auto-tls=true is not supported in this release"),
     (&["--client-crl-file=/crl"], 1, "--client-crl-file=/crl is not supported in this release"),
-    (&["--peer-cert-allowed-cn=a"], 1, "--peer-cert-allowed-cn=a is not supported"),
+    (
+        &["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"],
+        1,
+        "AllowedCNs and AllowedHostnames are mutually exclusive",
+    ),
     (&["--client-cert-allowed-hostname=a"], 1, "--client-cert-allowed-hostname=a is not supported"),
     (&["--auth-token=jwt,pub-key=k"], 1, "--auth-token=jwt,pub-key=k is not supported"),
     (
@@ -103,13 +105,18 @@ const OURS: &[Case] = &[
     ),
     (&["--log-level=loud"], 1, "unrecognized level: \\\"loud\\\""),
     // What is only asked of a new member is refused before a directory is made.
-    (&["--initial-cluster-state=existing"], 1, "--initial-cluster-state=existing is not supported"),
-    (&["--discovery-srv=example.com"], 1, "--discovery-srv=example.com is not supported"),
     (
-        &["--initial-cluster=default=http://localhost:2380,m2=http://127.0.0.1:1"],
+        &["--initial-cluster-state=existing"],
         1,
-        "has 2 members; this release runs clusters of one",
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from \
+         the given URLs",
     ),
+    (
+        &["--discovery-srv=example.invalid"],
+        1,
+        "error setting up initial cluster: error querying DNS SRV records for _etcd-server-ssl",
+    ),
+    (&["--discovery=nowhere"], 1, "failed to join discovery cluster (discovery: invalid URL)"),
     (
         &["--name=m1", "--initial-cluster=m2=http://localhost:2380"],
         1,
@@ -122,7 +129,7 @@ const OURS: &[Case] = &[
          --initial-advertise-peer-urls=http://localhost:2380",
     ),
     (
-        &["--initial-cluster=default=http://localhost:2380,default=http://localhost:2380"],
+        &["--initial-cluster=default=http://localhost:2380,m2=http://localhost:2380"],
         1,
         "has duplicate url",
     ),
