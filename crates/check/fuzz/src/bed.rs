@@ -37,6 +37,7 @@ pub fn options() -> Options {
         learners_max: 1,
         quota: Quota::from_flag(-1),
         persist_checkpoints: false,
+        allow_auth: true,
     }
 }
 

@@ -313,5 +313,6 @@ fn apply_options(options: &Options) -> mainstay_apply::Options {
         learners_max: options.learners_max,
         quota: mainstay_apply::quota::Quota::from_flag(options.quota_bytes),
         persist_checkpoints: false,
+        allow_auth: false,
     }
 }

@@ -6,12 +6,14 @@
 //! that 3.5 uses for v2 requests.
 
 use bytes::Bytes;
+use mainstay_auth::Identity;
 use mainstay_membership::{Attributes, Change, ChangeError, parse_member_id};
 use mainstay_proto::{Message as _, etcdserverpb as pb, membershippb, raftpb};
 use mainstay_raft::{ConfChangeKind, Entry, EntryKind};
 use mainstay_types::{Index, MemberId, SPOKEN_VERSION, Term, Version};
 use serde::Deserialize;
 
+pub use crate::auth::AuthRequest;
 use crate::{StopError, StopReason, nested};
 
 /// A log entry, decoded.
@@ -24,6 +26,8 @@ pub struct Decoded {
     /// The proposer's id of the request, by which it finds its waiting client; 0
     /// when nobody can wait.
     pub request_id: u64,
+    /// In whose name a request comes.
+    pub who: Identity,
     /// What to apply.
     pub command: Command,
 }
@@ -59,7 +63,7 @@ pub enum Request {
     LeaseRevoke(pb::LeaseRevokeRequest),
     LeaseCheckpoint(pb::LeaseCheckpointRequest),
     Alarm(pb::AlarmRequest),
-    Auth(AuthRequest),
+    Auth(Box<AuthRequest>),
     ClusterVersionSet(Version),
     MemberAttributesSet(MemberId, Attributes),
     DowngradeInfoSet(membershippb::DowngradeInfoSetRequest),
@@ -67,88 +71,23 @@ pub enum Request {
     DowngradeVersionTest,
 }
 
-/// Requests about users and roles; not applied yet, but known by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the request of that name")]
-pub enum AuthRequest {
-    Enable,
-    Disable,
-    Status,
-    Authenticate,
-    UserAdd,
-    UserDelete,
-    UserGet,
-    UserChangePassword,
-    UserGrantRole,
-    UserRevokeRole,
-    UserList,
-    RoleList,
-    RoleAdd,
-    RoleDelete,
-    RoleGet,
-    RoleGrantPermission,
-    RoleRevokePermission,
-}
-
-impl AuthRequest {
-    /// Whether it only asks, so that members other than the proposer skip it.
-    pub fn only_asks(self) -> bool {
-        use AuthRequest as A;
-        match self {
-            A::Status | A::UserGet | A::UserList | A::RoleGet | A::RoleList => true,
-            A::Enable
-            | A::Disable
-            | A::Authenticate
-            | A::UserAdd
-            | A::UserDelete
-            | A::UserChangePassword
-            | A::UserGrantRole
-            | A::UserRevokeRole
-            | A::RoleAdd
-            | A::RoleDelete
-            | A::RoleGrantPermission
-            | A::RoleRevokePermission => false,
-        }
-    }
-
-    /// Its name in etcd's protocol.
-    pub fn name(self) -> &'static str {
-        use AuthRequest as A;
-        match self {
-            A::Enable => "auth_enable",
-            A::Disable => "auth_disable",
-            A::Status => "auth_status",
-            A::Authenticate => "authenticate",
-            A::UserAdd => "auth_user_add",
-            A::UserDelete => "auth_user_delete",
-            A::UserGet => "auth_user_get",
-            A::UserChangePassword => "auth_user_change_password",
-            A::UserGrantRole => "auth_user_grant_role",
-            A::UserRevokeRole => "auth_user_revoke_role",
-            A::UserList => "auth_user_list",
-            A::RoleList => "auth_role_list",
-            A::RoleAdd => "auth_role_add",
-            A::RoleDelete => "auth_role_delete",
-            A::RoleGet => "auth_role_get",
-            A::RoleGrantPermission => "auth_role_grant_permission",
-            A::RoleRevokePermission => "auth_role_revoke_permission",
-        }
-    }
-}
-
 /// Decodes an entry. What fails here fails on every member of our version.
 pub fn decode(entry: &Entry) -> Result<Decoded, StopError> {
     let stop = |why| StopError { index: entry.index, why };
-    let (request_id, command) = match entry.kind {
-        EntryKind::Normal if entry.data.is_empty() => (0, Command::FirstOfTerm),
+    let (head, command) = match entry.kind {
+        EntryKind::Normal if entry.data.is_empty() => (Head::default(), Command::FirstOfTerm),
         EntryKind::Normal => {
-            let (id, request) = decode_request(&entry.data).map_err(stop)?;
-            (id, Command::Request(request))
+            let (head, request) = decode_request(&entry.data).map_err(stop)?;
+            (head, Command::Request(request))
         }
-        EntryKind::ConfChange => decode_change(&entry.data).map_err(stop)?,
+        EntryKind::ConfChange => {
+            let (id, change) = decode_change(&entry.data).map_err(stop)?;
+            (Head::nobodys(id), change)
+        }
         EntryKind::ConfChangeV2 => return Err(stop(StopReason::ConfChangeV2)),
     };
-    Ok(Decoded { index: entry.index, term: entry.term, request_id, command })
+    let Head { id: request_id, who } = head;
+    Ok(Decoded { index: entry.index, term: entry.term, request_id, who, command })
 }
 
 fn decode_change(data: &Bytes) -> Result<(u64, Command), StopReason> {
@@ -172,7 +111,20 @@ const FIELD_ID: u32 = 1;
 const FIELD_V2: u32 = 2;
 const FIELD_HEADER: u32 = 100;
 
-fn decode_request(data: &Bytes) -> Result<(u64, Request), StopReason> {
+/// What comes with a request.
+#[derive(Default)]
+struct Head {
+    id: u64,
+    who: Identity,
+}
+
+impl Head {
+    fn nobodys(id: u64) -> Head {
+        Head { id, who: Identity::default() }
+    }
+}
+
+fn decode_request(data: &Bytes) -> Result<(Head, Request), StopReason> {
     let top = match TopLevel::scan(data) {
         Ok(top) if top.v2.is_none() => top,
         // 3.5: first as a request with a v2 request inside, else as a bare one.
@@ -186,12 +138,13 @@ fn decode_request(data: &Bytes) -> Result<(u64, Request), StopReason> {
             return v2_request(pb::Request::decode(data.clone()).map_err(undecodable)?);
         }
     };
-    let id = match (top.id, top.header) {
-        (0, Some(header)) => pb::RequestHeader::decode(header).map_err(undecodable)?.id,
-        (id, _) => id,
-    };
+    let header = top.header.map(pb::RequestHeader::decode).transpose().map_err(undecodable)?;
+    let pb::RequestHeader { id, username: user, auth_revision: revision } =
+        header.unwrap_or_default();
+    let id = if top.id == 0 { id } else { top.id };
+    let head = Head { id, who: Identity { user, revision } };
     match top.request {
-        Some((field, body)) if top.more.is_empty() => Ok((id, decode_field(field, body)?)),
+        Some((field, body)) if top.more.is_empty() => Ok((head, decode_field(field, body)?)),
         first => {
             let fields = first.map(|(field, _)| field).into_iter().chain(top.more).collect();
             Err(StopReason::UnknownRequest { ours: SPOKEN_VERSION, fields })
@@ -200,7 +153,6 @@ fn decode_request(data: &Bytes) -> Result<(u64, Request), StopReason> {
 }
 
 fn decode_field(field: u32, body: Bytes) -> Result<Request, StopReason> {
-    use AuthRequest as A;
     Ok(match field {
         3 => Request::Range(message(body)?),
         4 => Request::Put(message(body)?),
@@ -211,35 +163,21 @@ fn decode_field(field: u32, body: Bytes) -> Result<Request, StopReason> {
         9 => Request::LeaseRevoke(message(body)?),
         10 => Request::Alarm(message(body)?),
         11 => Request::LeaseCheckpoint(message(body)?),
-        1000 => Request::Auth(A::Enable),
-        1011 => Request::Auth(A::Disable),
-        1012 => Request::Auth(A::Authenticate),
-        1013 => Request::Auth(A::Status),
-        1100 => Request::Auth(A::UserAdd),
-        1101 => Request::Auth(A::UserDelete),
-        1102 => Request::Auth(A::UserGet),
-        1103 => Request::Auth(A::UserChangePassword),
-        1104 => Request::Auth(A::UserGrantRole),
-        1105 => Request::Auth(A::UserRevokeRole),
-        1106 => Request::Auth(A::UserList),
-        1107 => Request::Auth(A::RoleList),
-        1200 => Request::Auth(A::RoleAdd),
-        1201 => Request::Auth(A::RoleDelete),
-        1202 => Request::Auth(A::RoleGet),
-        1203 => Request::Auth(A::RoleGrantPermission),
-        1204 => Request::Auth(A::RoleRevokePermission),
         1300 => cluster_version_set(message(body)?)?,
         1301 => member_attributes_set(message(body)?),
         1302 => Request::DowngradeInfoSet(message(body)?),
         9900 => Request::DowngradeVersionTest,
-        other => {
-            let fields = vec![other];
-            return Err(StopReason::UnknownRequest { ours: SPOKEN_VERSION, fields });
-        }
+        other => match AuthRequest::decode(other, body)? {
+            Some(request) => Request::Auth(Box::new(request)),
+            None => {
+                let fields = vec![other];
+                return Err(StopReason::UnknownRequest { ours: SPOKEN_VERSION, fields });
+            }
+        },
     })
 }
 
-fn message<M: mainstay_proto::Message + Default>(body: Bytes) -> Result<M, StopReason> {
+pub(crate) fn message<M: mainstay_proto::Message + Default>(body: Bytes) -> Result<M, StopReason> {
     M::decode(body).map_err(undecodable)
 }
 
@@ -275,8 +213,8 @@ struct AttributesJson {
 
 /// The two v2 requests that 3.5 still writes (disk.md, addendum); every other
 /// one changed a store that is gone.
-fn v2_request(request: pb::Request) -> Result<(u64, Request), StopReason> {
-    let id = request.id.unwrap_or(0);
+fn v2_request(request: pb::Request) -> Result<(Head, Request), StopReason> {
+    let head = Head::nobodys(request.id.unwrap_or(0));
     let method = request.method.clone().unwrap_or_default();
     let path = request.path.clone().unwrap_or_default();
     let unconditional = request.prev_exist.is_none()
@@ -288,7 +226,7 @@ fn v2_request(request: pb::Request) -> Result<(u64, Request), StopReason> {
     let value = request.val.unwrap_or_default();
     if path == "/0/version" {
         return match value.parse() {
-            Ok(version) => Ok((id, Request::ClusterVersionSet(version))),
+            Ok(version) => Ok((head, Request::ClusterVersionSet(version))),
             Err(_) => Err(StopReason::V2Value { path, value }),
         };
     }
@@ -299,7 +237,7 @@ fn v2_request(request: pb::Request) -> Result<(u64, Request), StopReason> {
         Ok(json) => {
             let client_urls = json.client_urls.unwrap_or_default();
             let attributes = Attributes { name: json.name, client_urls };
-            Ok((id, Request::MemberAttributesSet(member, attributes)))
+            Ok((head, Request::MemberAttributesSet(member, attributes)))
         }
         Err(_) => Err(StopReason::V2Value { path, value }),
     }

@@ -1,5 +1,6 @@
 //! Why an applied request fails, and what stops a member.
 
+use mainstay_auth::AuthError;
 use mainstay_membership::{ChangeError, UpdateAttributesError, ValidateError};
 use mainstay_types::{Index, Version};
 
@@ -34,9 +35,9 @@ pub enum ApplyError {
     /// A configuration change that does not fit the membership.
     #[error(transparent)]
     Membership(#[from] ValidateError),
-    /// A question about users or roles; this build has none.
-    #[error("etcdserver: authentication is not supported by this version of Mainstay")]
-    AuthUnsupported,
+    /// Who asks may not, or the request about users or roles is none.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The disk failed under a read; the state is unharmed.
     #[error("etcdserver: storage failed: {0}")]
     Storage(String),
@@ -109,11 +110,6 @@ pub enum StopReason {
         /// The version spoken.
         ours: Version,
     },
-    /// An auth request, which a later version will apply.
-    #[error(
-        "it changes users, roles or authentication ({0}), which this version of Mainstay does not support yet"
-    )]
-    Auth(&'static str),
     /// The store failed or its rows are damaged.
     #[error("the store failed: {0}")]
     Storage(String),

@@ -10,7 +10,7 @@ use mainstay_proto::membershippb::DowngradeInfoSetRequest;
 use mainstay_proto::{Message as _, leasepb};
 use mainstay_types::{KeyRange, LeaseId, MemberId, SPOKEN_VERSION, Version};
 
-use crate::entry::{AuthRequest, Request};
+use crate::entry::Request;
 use crate::guard::Failure;
 use crate::keys::{Keys, respond};
 use crate::machine::{Machine, Turn};
@@ -40,7 +40,7 @@ impl Machine {
             Request::LeaseRevoke(request) => self.revoke(turn, LeaseId(request.id)),
             Request::LeaseCheckpoint(request) => Ok(self.checkpoint(turn, &request)),
             Request::Alarm(request) => Ok(self.alarm(turn, request)),
-            Request::Auth(request) => self.auth(turn, request),
+            Request::Auth(request) => self.execute_auth(turn, *request),
             Request::ClusterVersionSet(version) => self.set_cluster_version(turn, version),
             Request::MemberAttributesSet(id, attributes) => {
                 self.set_attributes(turn, id, attributes)
@@ -63,10 +63,11 @@ impl Machine {
         Ok(reply)
     }
 
-    fn range(&mut self, turn: &Turn, request: &pb::RangeRequest) -> Result<Reply, Failure> {
+    fn range(&mut self, turn: &mut Turn, request: &pb::RangeRequest) -> Result<Reply, Failure> {
         if !turn.local {
             return Ok(Reply::Done);
         }
+        turn.counts.ranges += 1;
         let reply = self.store.write().range(request).map_err(ApplyError::from)?;
         Ok(Reply::Range(respond(reply)?))
     }
@@ -150,25 +151,6 @@ impl Machine {
             Ok(Action::Deactivate) | Err(_) => Vec::new(),
         };
         Reply::Alarm(pb::AlarmResponse { header: header(self.store.revision()), alarms })
-    }
-
-    /// There are no users yet: questions are answered or refused, changes stop
-    /// the member, because the others would go on with another state.
-    fn auth(&mut self, turn: &Turn, request: AuthRequest) -> Result<Reply, Failure> {
-        if !request.only_asks() {
-            return Err(StopReason::Auth(request.name()).into());
-        }
-        if !turn.local {
-            return Ok(Reply::Done);
-        }
-        match request {
-            AuthRequest::Status => Ok(Reply::AuthStatus(pb::AuthStatusResponse {
-                header: header(self.store.revision()),
-                enabled: false,
-                auth_revision: 1,
-            })),
-            _ => Err(ApplyError::AuthUnsupported.into()),
-        }
     }
 
     fn set_cluster_version(&mut self, turn: &mut Turn, version: Version) -> Result<Reply, Failure> {

@@ -11,8 +11,8 @@ use crate::{ApplyError, StopReason};
 type Guard = fn(&Alarms, &Request) -> Result<(), ApplyError>;
 
 /// All guards, in etcd's order: the first to refuse decides the error. The
-/// permission check will stand behind the alarms. The quota is no guard: a
-/// request that exceeds it is executed all the same (semantics 9.4), because
+/// permission check (`auth::permission`) stands behind them. The quota is no guard:
+/// a request that exceeds it is executed all the same (semantics 9.4), because
 /// sizes differ between members.
 const GUARDS: [Guard; 2] = [no_corruption, enough_space];
 

@@ -99,6 +99,10 @@ impl Writes for Keys<'_> {
         }
         Ok((count, prev_kvs))
     }
+
+    fn decided(&mut self) {
+        self.txn.decided();
+    }
 }
 
 impl Reads for View {

@@ -7,6 +7,7 @@
 //! beyond that is decided before a proposal, in [`check`].
 
 mod alarms;
+mod auth;
 pub mod check;
 pub mod classify;
 mod committed;
@@ -18,6 +19,7 @@ mod keys;
 mod load;
 mod machine;
 pub mod nested;
+mod op;
 pub mod quota;
 mod reply;
 mod txn;
@@ -27,4 +29,8 @@ pub use committed::{CommittedState, committed_state};
 pub use error::{ApplyError, StopError, StopReason};
 pub use load::LoadError;
 pub use machine::{Machine, Options};
-pub use reply::{Applied, Compaction, ConfEffect, Effects, LeaseChange, MemberChange, Reply};
+pub use mainstay_auth::{Auth, AuthError, Identity};
+pub use op::Op;
+pub use reply::{
+    Applied, Compaction, ConfEffect, Effects, LeaseChange, MemberChange, Reply, Token, TokenChange,
+};

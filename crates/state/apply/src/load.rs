@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mainstay_auth::{self as auth, Auth};
 use mainstay_backend::{Backend, BackendError, Bucket, Meta, OpenOptions};
 use mainstay_env::Disk;
 use mainstay_lease::{Book, Lease};
@@ -26,6 +27,9 @@ pub enum LoadError {
     /// The membership.
     #[error(transparent)]
     Membership(#[from] RowError),
+    /// Users and roles.
+    #[error(transparent)]
+    Auth(#[from] auth::RowError),
     /// A row of another bucket.
     #[error("row {key:02x?} of bucket {bucket} cannot be read: {why}")]
     Row {
@@ -46,7 +50,8 @@ pub enum LoadError {
         /// What we speak.
         ours: Version,
     },
-    /// Authentication is on, and leaving it out would open the store to all.
+    /// Authentication is on, and the caller serves clients without it, which would
+    /// open the store to all ([`Options::allow_auth`]).
     #[error(
         "authentication is enabled in this data directory, which this version of Mainstay does not support yet; disable it with etcd first (etcdctl auth disable)"
     )]
@@ -59,7 +64,7 @@ impl Machine {
     ///
     /// # Errors
     /// When the file cannot be opened or a row not be read; when it was written by
-    /// a newer etcd; when authentication is on.
+    /// a newer etcd; when authentication is on and [`Options::allow_auth`] is not.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -85,7 +90,10 @@ impl Machine {
     ) -> Result<Machine, LoadError> {
         let meta = backend.meta()?;
         let storage_version = check_storage_version(&meta)?;
-        refuse_auth(&backend)?;
+        let auth = load_auth(&backend)?;
+        if auth.is_enabled() && !options.allow_auth {
+            return Err(LoadError::AuthEnabled);
+        }
         let membership = load_membership(&backend)?;
         let alarms = load_alarms(&backend)?;
         let Loaded { store, attached } = loading.finish(&backend)?;
@@ -97,7 +105,7 @@ impl Machine {
         let applied = (meta.applied, meta.term);
         Ok(Machine::from_parts(
             options,
-            Parts { backend, store, leases, membership, alarms, applied, storage_version },
+            Parts { backend, store, leases, auth, membership, alarms, applied, storage_version },
         ))
     }
 
@@ -133,13 +141,12 @@ fn check_version(what: &'static str, found: Version) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn refuse_auth(backend: &Backend) -> Result<(), LoadError> {
-    for (key, value) in backend.rows_of(Bucket::Auth)? {
-        if key.as_ref() == b"authEnabled" && value.as_ref() == [1] {
-            return Err(LoadError::AuthEnabled);
-        }
-    }
-    Ok(())
+fn load_auth(backend: &Backend) -> Result<Auth, LoadError> {
+    Ok(Auth::load(auth::Rows {
+        auth: backend.rows_of(Bucket::Auth)?,
+        users: backend.rows_of(Bucket::AuthUsers)?,
+        roles: backend.rows_of(Bucket::AuthRoles)?,
+    })?)
 }
 
 pub(crate) fn load_membership(backend: &Backend) -> Result<Membership, LoadError> {

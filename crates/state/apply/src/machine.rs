@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
+use mainstay_auth::{Auth, Identity};
 use mainstay_backend::{Backend, Batch, Bucket, meta};
 use mainstay_lease::Book;
 use mainstay_membership::{Change, Membership, ValidateError, gojson};
-use mainstay_mvcc::{Event, Slice, Store, TxnEnd, View};
+use mainstay_mvcc::{Counts, Event, Slice, Store, TxnEnd, View};
 use mainstay_raft::{ConfChange, ConfState, Entry};
 use mainstay_types::{Index, MemberId, Term, Version};
 use serde::Serialize;
 
 use crate::alarms::Alarms;
+use crate::auth::permission;
 use crate::committed::conf_state_of;
 use crate::entry::{Command, Request, decode};
 use crate::guard::{self, Failure};
 use crate::quota::Quota;
 use crate::reply::{Applied, ConfEffect, Effects, LeaseChange, MemberChange, Reply};
-use crate::{ApplyError, StopError};
+use crate::{ApplyError, Op, StopError};
 
 /// The first version that names itself in the storage.
 const STORAGE_VERSIONS: Version = Version::line(3, 6);
@@ -34,6 +36,9 @@ pub struct Options {
     /// Whether checkpoints of leases are persisted below cluster version 3.6
     /// (gate `LeaseCheckpointPersist`).
     pub persist_checkpoints: bool,
+    /// Whether a directory with authentication on is opened. Only a caller that checks
+    /// every client may say yes.
+    pub allow_auth: bool,
 }
 
 /// All replicated state of a member. One thread owns it and applies entries in
@@ -47,6 +52,7 @@ pub struct Machine {
     pub(crate) backend: Backend,
     pub(crate) store: Store,
     pub(crate) leases: Book,
+    pub(crate) auth: Arc<Auth>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) alarms: Arc<Alarms>,
     applied: (Index, Term),
@@ -59,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) backend: Backend,
     pub(crate) store: Store,
     pub(crate) leases: Book,
+    pub(crate) auth: Auth,
     pub(crate) membership: Membership,
     pub(crate) alarms: Alarms,
     pub(crate) applied: (Index, Term),
@@ -71,6 +78,8 @@ pub(crate) struct Turn {
     pub(crate) events: Vec<Event>,
     pub(crate) leases: Vec<LeaseChange>,
     pub(crate) effects: Effects,
+    pub(crate) op: Option<Op>,
+    pub(crate) counts: Counts,
     /// Whether a client of this member waits for the outcome.
     pub(crate) local: bool,
 }
@@ -80,14 +89,23 @@ impl Turn {
     pub(crate) fn take(&mut self, end: TxnEnd) {
         end.rows.into_iter().for_each(|row| self.batch.put_revision(row));
         self.events = end.events;
+        self.counts = end.counts;
     }
 }
 
 impl Machine {
     pub(crate) fn from_parts(options: Options, parts: Parts) -> Machine {
-        let Parts { backend, store, leases, membership, alarms, applied, storage_version } = parts;
-        let (membership, alarms) = (Arc::new(membership), Arc::new(alarms));
-        Machine { options, backend, store, leases, membership, alarms, applied, storage_version }
+        Machine {
+            options,
+            backend: parts.backend,
+            store: parts.store,
+            leases: parts.leases,
+            auth: Arc::new(parts.auth),
+            membership: Arc::new(parts.membership),
+            alarms: Arc::new(parts.alarms),
+            applied: parts.applied,
+            storage_version: parts.storage_version,
+        }
     }
 
     /// Applies the next entry. `is_local` says whether the proposer of a request
@@ -118,8 +136,13 @@ impl Machine {
             events: Vec::new(),
             leases: Vec::new(),
             effects: Effects::default(),
+            op: None,
+            counts: Counts::default(),
             local: request_id != 0 && is_local(request_id),
         };
+        if !self.auth.is_stored() {
+            Arc::make_mut(&mut self.auth).store_first_revision(&mut turn.batch);
+        }
         let result = match decoded.command {
             Command::FirstOfTerm => {
                 turn.effects.first_of_term = true;
@@ -130,7 +153,10 @@ impl Machine {
                 let raft = ConfChange { id: request_id, kind, node: change.member(), context };
                 self.change_membership(&mut turn, change, raft).map_err(Failure::from)
             }
-            Command::Request(request) => self.guarded(&mut turn, request),
+            Command::Request(request) => {
+                turn.op = Some(Op::of(&request));
+                self.guarded(&mut turn, &decoded.who, request)
+            }
         };
         let outcome = match result {
             Ok(reply) => Ok(reply),
@@ -138,16 +164,23 @@ impl Machine {
             Err(Failure::Stop(why)) => return Err(StopError { index: decoded.index, why }),
         };
         self.applied = applied;
-        let Turn { batch, events, leases, effects, local: _ } = turn;
-        Ok(Applied { request_id, batch: Some(batch), outcome, events, leases, effects })
+        let Turn { batch, events, leases, effects, op, counts, local: _ } = turn;
+        let batch = Some(batch);
+        Ok(Applied { request_id, batch, outcome, events, leases, op, counts, effects })
     }
 
-    /// Guards, then the request, then the quota: the order in which etcd's
-    /// appliers stand around each other.
-    fn guarded(&mut self, turn: &mut Turn, request: Request) -> Result<Reply, Failure> {
+    /// Guards, then who may, then the request, then the quota: the order in which
+    /// etcd's appliers stand around each other.
+    fn guarded(
+        &mut self,
+        turn: &mut Turn,
+        who: &Identity,
+        request: Request,
+    ) -> Result<Reply, Failure> {
         let cost = guard::cost(&request);
         let fits = cost == 0 || self.options.quota.allows(self.backend.size(), cost);
         guard::check(&self.alarms, &request)?;
+        permission::check(&self.auth, &self.leases, who, &request).map_err(ApplyError::from)?;
         let reply = self.execute(turn, request)?;
         if !fits {
             // No NOSPACE alarm is raised, or the guard had refused the request.
@@ -240,6 +273,12 @@ impl Machine {
     /// The alarms; to be published whenever [`Effects::alarms_changed`].
     pub fn alarms(&self) -> &Arc<Alarms> {
         &self.alarms
+    }
+
+    /// Users, roles, permissions, and whether authentication is on; to be published
+    /// whenever [`Effects::auth_changed`].
+    pub fn auth(&self) -> &Arc<Auth> {
+        &self.auth
     }
 
     /// The leases and their keys.

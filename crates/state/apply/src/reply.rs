@@ -1,13 +1,16 @@
 //! What comes out of an applied entry.
 
+use std::fmt;
+
 use mainstay_backend::Batch;
 use mainstay_lease::Lease;
 use mainstay_membership::{Member, ValidateError};
+use mainstay_mvcc::Counts;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_raft::{ConfChange, ConfState};
 use mainstay_types::{LeaseId, MemberId};
 
-use crate::ApplyError;
+use crate::{ApplyError, Op};
 
 /// The answer to an applied request. Headers carry the revision; cluster,
 /// member and term are the server's to fill.
@@ -25,11 +28,55 @@ pub enum Reply {
     LeaseRevoke(pb::LeaseRevokeResponse),
     LeaseCheckpoint(pb::LeaseCheckpointResponse),
     Alarm(pb::AlarmResponse),
+    AuthEnable(pb::AuthEnableResponse),
+    AuthDisable(pb::AuthDisableResponse),
     AuthStatus(pb::AuthStatusResponse),
+    Authenticate(pb::AuthenticateResponse),
+    AuthUserAdd(pb::AuthUserAddResponse),
+    AuthUserDelete(pb::AuthUserDeleteResponse),
+    AuthUserGet(pb::AuthUserGetResponse),
+    AuthUserChangePassword(pb::AuthUserChangePasswordResponse),
+    AuthUserGrantRole(pb::AuthUserGrantRoleResponse),
+    AuthUserRevokeRole(pb::AuthUserRevokeRoleResponse),
+    AuthUserList(pb::AuthUserListResponse),
+    AuthRoleList(pb::AuthRoleListResponse),
+    AuthRoleAdd(pb::AuthRoleAddResponse),
+    AuthRoleDelete(pb::AuthRoleDeleteResponse),
+    AuthRoleGet(pb::AuthRoleGetResponse),
+    AuthRoleGrantPermission(pb::AuthRoleGrantPermissionResponse),
+    AuthRoleRevokePermission(pb::AuthRoleRevokePermissionResponse),
     /// A configuration change was accepted; these are the members after it.
     Members(Vec<Member>),
     /// The request has no response of its own.
     Done,
+}
+
+/// A token of `--auth-token simple`. It is a secret, so it has no `Debug` to speak of.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What an entry does to the tokens that this member knows. Tokens are no replicated
+/// state: they are forgotten when a member stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenChange {
+    /// A user has shown its password to some member.
+    Issued {
+        /// The user.
+        user: String,
+        /// What it presents from now on, to any member. With another kind of tokens
+        /// than simple ones the proposer answers with its own.
+        token: Token,
+    },
+    /// All tokens of a user are void: its password was changed, or it is gone.
+    Void(String),
+    /// All tokens are void: authentication was turned off.
+    AllVoid,
 }
 
 /// A change of the book of leases, for the leader's timer.
@@ -91,6 +138,10 @@ pub struct Applied {
     pub events: Vec<mainstay_mvcc::Event>,
     /// Changes for the leader's timer, in order.
     pub leases: Vec<LeaseChange>,
+    /// What kind of request it was, for metrics; `None` for an entry without one.
+    pub op: Option<Op>,
+    /// What was done to the keys, for metrics.
+    pub counts: Counts,
     /// The rest, which most entries do not have.
     pub effects: Effects,
 }
@@ -107,6 +158,16 @@ pub struct Effects {
     pub membership_changed: bool,
     /// The alarms changed.
     pub alarms_changed: bool,
+    /// Users, roles, permissions, or whether authentication is on: `Machine::auth` is
+    /// to be published.
+    pub auth_changed: bool,
+    /// This entry turned authentication on, and its rows are in the batch. A member
+    /// that serves clients without checking who they are must stop serving them
+    /// before it does anything else, and say why; what its store holds is right, and
+    /// a member that checks can take over the directory (`LoadError::AuthEnabled`).
+    pub auth_enabled: bool,
+    /// What happens to tokens.
+    pub tokens: Option<Box<TokenChange>>,
     /// A compaction to carry out.
     pub compaction: Option<Compaction>,
     /// This member is over its quota: it proposes a NOSPACE alarm for itself.
@@ -123,6 +184,8 @@ impl Applied {
             outcome: Ok(Reply::Done),
             events: Vec::new(),
             leases: Vec::new(),
+            op: None,
+            counts: Counts::default(),
             effects: Effects::default(),
         }
     }

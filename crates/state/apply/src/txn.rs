@@ -54,6 +54,8 @@ pub(crate) trait Writes: Reads {
         range: &KeyRange,
         prev: bool,
     ) -> Result<(i64, Vec<KeyValue>), ApplyError>;
+    /// What was read so far was to decide; only counted.
+    fn decided(&mut self) {}
 }
 
 /// Checks and performs a put.
@@ -91,6 +93,7 @@ pub(crate) fn txn(
     let mut path = Vec::new();
     decide(writes, &request, &mut path)?;
     check(writes, &request, &mut path.iter())?;
+    writes.decided();
     let mut response = execute(writes, request, &mut path.iter(), local)?;
     response.header = header(writes.revision());
     Ok(response)

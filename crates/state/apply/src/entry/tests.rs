@@ -49,6 +49,7 @@ fn requests_and_their_ids() {
     });
     let decoded = decode(&entry).unwrap();
     assert_eq!(decoded.request_id, 6);
+    assert_eq!((decoded.who.user.as_str(), decoded.who.revision), ("u", 1));
     assert!(matches!(decoded.command, Command::Request(Request::Txn(_))));
 
     let decoded = decode(&normal(Bytes::new())).unwrap();
@@ -74,18 +75,18 @@ fn the_field_numbers_are_the_protocols() {
         range => "Range", put => "Put", delete_range => "DeleteRange", txn => "Txn",
         compaction => "Compaction", lease_grant => "LeaseGrant", lease_revoke => "LeaseRevoke",
         alarm => "Alarm", lease_checkpoint => "LeaseCheckpoint",
-        auth_enable => "Auth(Enable)", auth_disable => "Auth(Disable)",
-        auth_status => "Auth(Status)", authenticate => "Auth(Authenticate)",
-        auth_user_add => "Auth(UserAdd)", auth_user_delete => "Auth(UserDelete)",
-        auth_user_get => "Auth(UserGet)",
-        auth_user_change_password => "Auth(UserChangePassword)",
-        auth_user_grant_role => "Auth(UserGrantRole)",
-        auth_user_revoke_role => "Auth(UserRevokeRole)",
-        auth_user_list => "Auth(UserList)", auth_role_list => "Auth(RoleList)",
-        auth_role_add => "Auth(RoleAdd)", auth_role_delete => "Auth(RoleDelete)",
-        auth_role_get => "Auth(RoleGet)",
-        auth_role_grant_permission => "Auth(RoleGrantPermission)",
-        auth_role_revoke_permission => "Auth(RoleRevokePermission)",
+        auth_enable => "Auth(auth_enable)", auth_disable => "Auth(auth_disable)",
+        auth_status => "Auth(auth_status)", authenticate => "Auth(authenticate)",
+        auth_user_add => "Auth(auth_user_add)", auth_user_delete => "Auth(auth_user_delete)",
+        auth_user_get => "Auth(auth_user_get)",
+        auth_user_change_password => "Auth(auth_user_change_password)",
+        auth_user_grant_role => "Auth(auth_user_grant_role)",
+        auth_user_revoke_role => "Auth(auth_user_revoke_role)",
+        auth_user_list => "Auth(auth_user_list)", auth_role_list => "Auth(auth_role_list)",
+        auth_role_add => "Auth(auth_role_add)", auth_role_delete => "Auth(auth_role_delete)",
+        auth_role_get => "Auth(auth_role_get)",
+        auth_role_grant_permission => "Auth(auth_role_grant_permission)",
+        auth_role_revoke_permission => "Auth(auth_role_revoke_permission)",
         cluster_member_attr_set => "MemberAttributesSet",
         downgrade_info_set => "DowngradeInfoSet",
         downgrade_version_test => "DowngradeVersionTest",

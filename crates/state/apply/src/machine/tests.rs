@@ -22,6 +22,7 @@ fn options() -> Options {
         learners_max: 1,
         quota: Quota::from_flag(0),
         persist_checkpoints: false,
+        allow_auth: false,
     }
 }
 
@@ -344,11 +345,6 @@ fn what_cannot_be_applied_stops_the_member() {
     let ver = membershippb::ClusterVersionSetRequest { ver: "3.8.0".into() };
     let newer = pb::InternalRaftRequest { cluster_version_set: Some(ver), ..Default::default() };
     assert!(matches!(stop(&mut rig, newer), StopReason::InvalidDowngrade { .. }));
-    let user = pb::InternalRaftRequest {
-        auth_user_add: Some(pb::AuthUserAddRequest::default()),
-        ..Default::default()
-    };
-    assert!(matches!(stop(&mut rig, user), StopReason::Auth("auth_user_add")));
     let nobody = membershippb::ClusterMemberAttrSetRequest { member_id: 4, ..Default::default() };
     let nobody =
         pb::InternalRaftRequest { cluster_member_attr_set: Some(nobody), ..Default::default() };

@@ -12,11 +12,17 @@ use serde_json::{Map, Value, json};
 
 /// Posts `body` and returns the answer's JSON, errors included.
 pub(crate) fn post(port: u16, path: &str, body: &Value) -> Value {
+    post_as(port, None, path, body)
+}
+
+/// As [`post`], in the name of whoever holds the token.
+pub(crate) fn post_as(port: u16, token: Option<&str>, path: &str, body: &Value) -> Value {
     let body = body.to_string();
+    let who = token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
     write!(
         stream,
-        "POST {path} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.0\r\nHost: x\r\n{who}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .expect("the gateway reads");
@@ -26,7 +32,7 @@ pub(crate) fn post(port: u16, path: &str, body: &Value) -> Value {
     serde_json::from_str(json).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
 }
 
-fn bytes(data: &[u8]) -> Value {
+pub(crate) fn bytes(data: &[u8]) -> Value {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in data.chunks(3) {
@@ -131,13 +137,13 @@ impl Answer {
         }
     }
 
-    fn flag(&mut self, name: &str, flag: bool) {
+    pub(crate) fn flag(&mut self, name: &str, flag: bool) {
         if flag {
             self.0.insert(name.to_owned(), json!(true));
         }
     }
 
-    fn list(&mut self, name: &str, list: Vec<Value>) {
+    pub(crate) fn list(&mut self, name: &str, list: Vec<Value>) {
         if !list.is_empty() {
             self.0.insert(name.to_owned(), Value::Array(list));
         }
