@@ -98,6 +98,11 @@ impl World {
             Reply::Applied(Ok(_)) | Reply::Range(Ok(_)) | Reply::Alive(_) => "operations answered",
         };
         self.ctx.stats.count(kind);
+        if matches!((&op.what, reply), (What::Propose(_), Reply::Applied(Ok(_))))
+            && let Some(leader) = self.leader()
+        {
+            self.ctx.maybe_kill(200, leader, "fault: killed after an answer");
+        }
         if self.probe == Some(id) && matches!(reply, Reply::Applied(Ok(_))) {
             self.probed = true;
         }
@@ -166,10 +171,10 @@ impl World {
                 })
             }
             46..62 => self.draw_txn(),
-            62..78 => What::Range { request: self.draw_range(), serializable: false },
-            78..86 => What::Range { request: self.draw_range(), serializable: true },
-            86..90 => self.draw_compaction(),
-            90..94 => self.draw_grant(),
+            62..76 => What::Range { request: self.draw_range(), serializable: false },
+            76..83 => What::Range { request: self.draw_range(), serializable: true },
+            83..86 => self.draw_compaction(),
+            86..90 => self.draw_grant(),
             _ => self.draw_on_lease(),
         }
     }

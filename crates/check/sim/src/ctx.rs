@@ -25,6 +25,8 @@ pub(crate) struct Ctx {
     pub(crate) stats: Stats,
     /// Members that somebody has seen join.
     pub(crate) joined: Vec<Member>,
+    /// Members that have begun to lead.
+    pub(crate) crowned: Vec<MemberId>,
     /// Nodes that have ended, and why.
     pub(crate) died: Vec<(MemberId, Death)>,
     /// Something may break.
@@ -45,6 +47,7 @@ impl Ctx {
             judge: Judge::default(),
             stats: Stats::default(),
             joined: Vec::new(),
+            crowned: Vec::new(),
             died: Vec::new(),
             faults: true,
             trace,
@@ -75,10 +78,20 @@ impl Ctx {
         self.schedule.after(delay, Event::Node { id, life, what });
     }
 
+    /// Sometimes this node is killed, right now or very soon.
+    pub(crate) fn maybe_kill(&mut self, one_in: u64, id: MemberId, story: &'static str) {
+        if self.faults && self.dice.one_in(one_in) {
+            self.stats.count(story);
+            let power = self.dice.one_in(2);
+            let delay = self.dice.below(20 * MS);
+            self.schedule.after(delay, Event::Kill { id, power });
+        }
+    }
+
     /// Answers a client.
     pub(crate) fn answer(&mut self, op: OpId, from: MemberId, reply: Reply) {
         let delay = self.dice.below(2 * MS);
-        self.schedule.after(delay, Event::Answer { op, from, reply });
+        self.schedule.after(delay, Event::Answer { op, from, reply: Box::new(reply) });
     }
 
     pub(crate) fn tell(&self, story: impl FnOnce() -> String) {

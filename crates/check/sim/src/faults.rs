@@ -49,23 +49,20 @@ impl World {
 
     /// Half of the time the leader.
     fn draw_victim(&mut self) -> MemberId {
-        let leads = |node: &crate::node::Node| {
-            let life = node.life.as_ref();
-            life.is_some_and(|life| life.mind.status().leader == Some(node.id))
-        };
-        let leader = self.nodes.values().find(|node| leads(node)).map(|node| node.id);
-        match leader {
+        match self.leader() {
             Some(leader) if self.ctx.dice.one_in(2) => leader,
             _ => self.any_node(),
         }
     }
 
+    /// Half of the time at once.
     fn boot_later(&mut self, id: MemberId, longest: u64) {
-        let delay = 100 * MS + self.ctx.dice.below(longest);
+        let longest = if self.ctx.dice.one_in(2) { SECOND / 2 } else { longest };
+        let delay = 20 * MS + self.ctx.dice.below(longest);
         self.ctx.schedule.after(delay, Event::Boot(id));
     }
 
-    fn kill(&mut self, id: MemberId, power: bool) {
+    pub(crate) fn kill(&mut self, id: MemberId, power: bool) {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life.is_some()) else { return };
         if power {
             node.power_off(&mut self.ctx);
@@ -100,6 +97,7 @@ impl World {
         let delay = SECOND + self.ctx.dice.below(longest);
         self.ctx.tell(|| format!("{id} is paused for {} ms", delay / MS));
         self.ctx.schedule.after(delay, Event::Resume(id));
+        self.ctx.schedule.after(delay - 20 * MS, Event::AskPaused(id));
     }
 
     /// A paused node goes on, and at once somebody reads there.
@@ -107,17 +105,51 @@ impl World {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         self.ctx.tell(|| format!("{id} goes on"));
         node.resume(&mut self.ctx);
+        if !self.healing {
+            self.ask_read(id);
+        }
+    }
+
+    /// What clients ask of a paused node waits for it in its sockets.
+    pub(crate) fn ask_paused(&mut self, id: MemberId) {
         if self.healing {
             return;
         }
-        for _ in 0..3 {
-            let request = mainstay_proto::etcdserverpb::RangeRequest {
-                key: b"k".as_slice().into(),
-                range_end: b"l".as_slice().into(),
-                ..Default::default()
-            };
-            self.ask(id, None, What::Range { request, serializable: false });
+        self.ask_read(id);
+        for lease in self.ctx.judge.kv.leases().collect::<Vec<_>>() {
+            self.ask(id, None, What::KeepAlive(lease));
         }
+    }
+
+    fn ask_read(&mut self, id: MemberId) {
+        let request = mainstay_proto::etcdserverpb::RangeRequest {
+            key: b"k".as_slice().into(),
+            range_end: b"l".as_slice().into(),
+            ..Default::default()
+        };
+        self.ask(id, None, What::Range { request, serializable: false });
+    }
+
+    /// New leaders are asked at once, and do not always live long.
+    pub(crate) fn greet_leaders(&mut self) {
+        for id in std::mem::take(&mut self.ctx.crowned) {
+            if self.healing {
+                continue;
+            }
+            if self.ctx.dice.one_in(2) {
+                self.ask_read(id);
+            }
+            self.ctx.maybe_kill(8, id, "fault: killed as a new leader");
+        }
+    }
+
+    /// The leader, as it knows itself.
+    pub(crate) fn leader(&self) -> Option<MemberId> {
+        let leads = |node: &&crate::node::Node| {
+            let life = node.life.as_ref();
+            life.is_some_and(|life| life.mind.status().leader == Some(node.id))
+        };
+        self.nodes.values().find(leads).map(|node| node.id)
     }
 
     fn others(&self, id: MemberId) -> Vec<MemberId> {
@@ -251,6 +283,8 @@ impl World {
     fn flip_back(&mut self, id: MemberId) {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life.is_none()) else { return };
         let Some((path, at, bit)) = node.troubles.flipped.take() else { return };
+        // Whatever was planned for this disk is off.
+        node.disk = node.disk.crash();
         self.ctx.tell(|| format!("{id}: {path} is brought back"));
         let aside = format!("{path}.broken");
         if node.disk.contents(&path).is_none() && node.disk.contents(&aside).is_some() {

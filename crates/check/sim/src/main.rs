@@ -11,6 +11,9 @@ use mainstay_sim::{Bug, Failure, Options, Stats, run};
 const USAGE: &str = "usage: sim [--seed N | --seeds FROM..TO] [--minutes M] [--threads T] \
                      [--bug NAME] [--for SECONDS] [--failures N] [--trace] [--bugs]";
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What was asked for.
 #[derive(Clone)]
 struct Asked {

@@ -40,6 +40,9 @@ impl World {
         self.ctx.stats.count("membership changes asked for");
         let at = self.any_node();
         self.ask(at, None, What::Change(change));
+        if let Some(leader) = self.leader() {
+            self.ctx.maybe_kill(6, leader, "fault: killed during a membership change");
+        }
     }
 
     fn draw_change(&mut self, voters: &[MemberId], learners: &[MemberId]) -> Option<Change> {

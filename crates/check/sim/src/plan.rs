@@ -61,7 +61,7 @@ impl Plan {
         Plan {
             founders: [3, 3, 3, 5][dice.below(4) as usize],
             tick,
-            election_ticks: 10,
+            election_ticks: [4, 10, 10][dice.below(3) as usize],
             loss,
             duplicates: if calm { 0 } else { dice.below(30) },
             stragglers: if calm { 2 } else { dice.below(60) },

@@ -18,8 +18,12 @@ pub(crate) enum Event {
     Boot(MemberId),
     /// A paused node goes on.
     Resume(MemberId),
+    /// This node is killed; the power may go too.
+    Kill { id: MemberId, power: bool },
+    /// Somebody asks a node that will soon go on after a pause.
+    AskPaused(MemberId),
     /// A client has an answer.
-    Answer { op: OpId, from: MemberId, reply: Reply },
+    Answer { op: OpId, from: MemberId, reply: Box<Reply> },
     /// A client does something.
     Client(usize),
     /// A client waits no longer.

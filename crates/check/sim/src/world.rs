@@ -97,6 +97,9 @@ impl World {
             if !self.ctx.died.is_empty() {
                 self.bury();
             }
+            if !self.ctx.crowned.is_empty() {
+                self.greet_leaders();
+            }
             if !self.ctx.joined.is_empty() {
                 self.welcome();
             }
@@ -122,6 +125,8 @@ impl World {
                 }
             }
             Event::Boot(id) => self.boot(id),
+            Event::Kill { id, power } => self.kill(id, power),
+            Event::AskPaused(id) => self.ask_paused(id),
             Event::Resume(id) => self.resume(id),
             Event::Answer { op, from, reply } => self.answered(op, from, &reply),
             Event::Client(client) => self.client_turn(client),

@@ -139,6 +139,9 @@ impl Life {
     pub(super) fn send(&mut self, ctx: &mut Ctx, messages: Vec<Message>) {
         for mut message in messages {
             ctx.stats.events += 1;
+            if message.kind == MessageKind::VoteResp && !message.reject {
+                ctx.maybe_kill(10, self.id, "fault: killed after a vote");
+            }
             self.planted_in_message(ctx, &mut message);
             let to = message.to;
             let db = match message.kind {
@@ -269,6 +272,7 @@ impl Life {
         if status.role == Role::Leader && status.term != self.seen_lead {
             self.seen_lead = status.term;
             ctx.stats.count("elections");
+            ctx.crowned.push(self.id);
             raft.elected(&self.mind, &status);
         }
     }

@@ -250,8 +250,11 @@ impl Node {
             return;
         }
         let Some(life) = &self.life else { return };
+        // Its own threads and its clients may be served before its peers are heard.
+        let deaf = if ctx.dice.one_in(2) { 2 * MS } else { 0 };
         for what in std::mem::take(&mut self.parked) {
-            let delay = ctx.dice.below(3 * MS);
+            let hears = matches!(what, NodeEvent::Packet(_));
+            let delay = ctx.dice.below(2 * MS) + if hears { deaf } else { 0 };
             ctx.at_node(delay, self.id, life.number, what);
         }
     }

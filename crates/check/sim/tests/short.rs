@@ -1,0 +1,73 @@
+//! A fixed handful of seeds, and every planted bug that a few seeds catch.
+
+use std::collections::BTreeMap;
+
+use mainstay_sim::{Bug, Options, Stats, run};
+
+/// Seeds of the everyday test.
+const SEEDS: std::ops::Range<u64> = 0..48;
+
+fn options(seed: u64) -> Options {
+    Options { seed, minutes: 5, bug: None, trace: false }
+}
+
+#[test]
+fn a_handful_of_clusters_keeps_every_promise() {
+    let mut total = Stats::default();
+    for seed in SEEDS {
+        match run(options(seed)) {
+            Ok(stats) => total.merge(&stats),
+            Err(failure) => panic!("seed {seed}: {}", failure.story),
+        }
+    }
+    // A run in which nothing happened proves nothing.
+    let seeds = total.of("seeds");
+    assert!(total.time >= seeds * 300_000_000, "five simulated minutes each");
+    assert!(total.of("operations answered") >= 200 * seeds, "{total}");
+    assert!(total.sum("fault: ") >= 3 * seeds, "{total}");
+    for what in [
+        "elections",
+        "snapshots installed",
+        "members joined",
+        "members removed",
+        "leases expired",
+        "events watched",
+        "watchers overtaken by compactions",
+        "torn tails",
+        "flipped bits refused",
+        "commits without room",
+        "registers judged",
+    ] {
+        assert!(total.of(what) > 0, "{what} never happened:\n{total}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [3, 17, 42] {
+        assert_eq!(run(options(seed)), run(options(seed)), "seed {seed}");
+    }
+}
+
+/// The bugs that need more seeds than an everyday test has; see BUGS.md.
+const RARE: &[Bug] = &[Bug::VoteForgotten, Bug::ConfAtAppend, Bug::CommitOfOldTerm];
+
+#[test]
+fn bugs_that_are_put_back_are_caught() {
+    let mut needed = BTreeMap::new();
+    for bug in Bug::ALL.iter().copied().filter(|bug| !RARE.contains(bug)) {
+        let caught =
+            (0..200).find(|seed| run(Options { bug: Some(bug), ..options(*seed) }).is_err());
+        let seeds = caught.unwrap_or_else(|| panic!("{} is not caught", bug.name()));
+        needed.insert(bug.name(), seeds + 1);
+    }
+    eprintln!("seeds needed: {needed:?}");
+}
+
+#[test]
+fn every_bug_has_its_line_in_the_list() {
+    let list = include_str!("../BUGS.md");
+    for bug in Bug::ALL {
+        assert!(list.contains(&format!("| `{}` |", bug.name())), "{} is not listed", bug.name());
+    }
+}
