@@ -59,7 +59,6 @@ pub(super) fn open_machine(
         learners_max: 2,
         quota: Quota::from_flag(0),
         persist_checkpoints: false,
-        allow_auth: false,
         allow_auth: true,
     };
     Machine::open(Arc::clone(disk), &db_path(), OpenOptions::default(), options)
