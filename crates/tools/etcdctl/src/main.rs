@@ -16,6 +16,7 @@ mod show;
 mod snapshot;
 mod table;
 mod txn;
+mod urls;
 mod watch;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use crate::duration;
 use crate::exit::{Failure, parse_id};
 use crate::session::Session;
 use crate::show::complain;
+use crate::urls;
 
 /// Between two attempts to promote a learner that is not in sync.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -27,6 +28,7 @@ pub(crate) async fn add(session: &Session) -> Result<(), Failure> {
         peer_ur_ls: peer_urls.split(',').map(str::to_owned).collect(),
         is_learner: when_ready || session.line.is("learner"),
     };
+    urls::check(peer_urls).map_err(Failure::error)?;
     let client = session.client().await?;
     let answer = session.timed(client.cluster().member_add(request)).await?.into_inner();
     session.show.member_add(&answer)?;
@@ -72,7 +74,9 @@ pub(crate) async fn remove(session: &Session) -> Result<(), Failure> {
 
 pub(crate) async fn update(session: &Session) -> Result<(), Failure> {
     let id = member_id(session)?;
-    let peer_ur_ls = peer_urls(session)?.split(',').map(str::to_owned).collect();
+    let peer_urls = peer_urls(session)?;
+    let peer_ur_ls = peer_urls.split(',').map(str::to_owned).collect();
+    urls::check(peer_urls).map_err(Failure::error)?;
     let client = session.client().await?;
     let request = pb::MemberUpdateRequest { id, peer_ur_ls };
     let answer = session.timed(client.cluster().member_update(request)).await?;
