@@ -24,6 +24,7 @@ use crate::incoming::received_db;
 use crate::notes::Note;
 use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
 use crate::shared::Shared;
+use crate::stats::Stats;
 use crate::waiters::Answer;
 
 /// Turns that may wait. The consensus thread blocks past it; this thread never waits
@@ -114,12 +115,16 @@ pub(crate) struct Applier {
     compaction: Option<Running>,
     /// An entry could not be applied: nothing may follow it.
     failed: bool,
+    /// The compacted revision.
+    compacted: i64,
 }
 
 /// A compaction whose rows are being deleted.
 struct Running {
     begun: Duration,
     deleted: u64,
+    /// How long the index was held by slices that only looked at keys.
+    at_the_index: Duration,
     /// Clients that wait for the end (`physical`), with their answers.
     waiting: Vec<(u64, Answer)>,
 }
@@ -169,8 +174,16 @@ pub(crate) fn run(shared: &Shared, applier: &Mutex<Applier>, orders: &Receiver<O
 impl Applier {
     pub(crate) fn new(shared: Arc<Shared>, machine: Machine) -> Applier {
         let applied = machine.applied();
-        let mut applier =
-            Applier { shared, machine, applied, slice_due: None, compaction: None, failed: false };
+        let compacted = machine.view().compact_revision();
+        let mut applier = Applier {
+            compacted,
+            shared,
+            machine,
+            applied,
+            slice_due: None,
+            compaction: None,
+            failed: false,
+        };
         if applier.machine.is_compacting() {
             applier.begin_compaction();
         }
@@ -203,7 +216,10 @@ impl Applier {
         let is_local = |id: u64| waiters.is_expected(id);
         let applied = self.machine.apply(entry, is_local).map_err(|e| e.to_string())?;
         self.applied = (entry.index, entry.term);
-        let Applied { request_id, batch, outcome, events, leases, effects } = applied;
+        let Applied { request_id, batch, outcome, events, leases, op, counts, effects } = applied;
+        self.watch_duration(begun, entry, |stats, took| {
+            stats.applied(op, &outcome, counts, &leases, took);
+        });
         if let Some(batch) = batch {
             self.shared.backend.append(batch);
         }
@@ -217,7 +233,6 @@ impl Applier {
             None => turn.answers.push((request_id, answer)),
         }
         self.follow(effects);
-        self.watch_duration(begun, entry);
         Ok(())
     }
 
@@ -276,8 +291,14 @@ impl Applier {
         shared.tell_transport();
     }
 
-    fn watch_duration(&self, begun: Duration, entry: &Entry) {
+    fn watch_duration(
+        &self,
+        begun: Duration,
+        entry: &Entry,
+        record: impl FnOnce(&Stats, Duration),
+    ) {
         let took = self.shared.clock.now().saturating_sub(begun);
+        record(&self.shared.stats, took);
         if took > self.shared.options.warning_apply {
             self.shared.stats.slow_apply.inc();
             tracing::warn!(
@@ -361,6 +382,8 @@ impl Applier {
         shared.leases.demote();
         let view = self.machine.view();
         let (revision, compacted) = (view.revision(), view.compact_revision());
+        self.compacted = compacted;
+        shared.hashes.clear();
         shared.view.store(view);
         shared.watch.skip_to(revision);
         if compacted > 0 {
@@ -383,6 +406,9 @@ impl Applier {
 
     fn compacted(&mut self, compaction: Compaction, id: u64, answer: Answer, turn: &mut Turn) {
         turn.compacted = Some(compaction.revision);
+        // None of its rows is deleted yet.
+        let before = std::mem::replace(&mut self.compacted, compaction.revision);
+        self.shared.hashes.compute(self.machine.view(), before, compaction.revision);
         self.begin_compaction();
         match &mut self.compaction {
             Some(running) if compaction.physical => running.waiting.push((id, answer)),
@@ -393,7 +419,12 @@ impl Applier {
     fn begin_compaction(&mut self) {
         let now = self.shared.clock.now();
         self.slice_due = Some(now);
-        self.compaction.get_or_insert(Running { begun: now, deleted: 0, waiting: Vec::new() });
+        self.compaction.get_or_insert(Running {
+            begun: now,
+            deleted: 0,
+            at_the_index: Duration::ZERO,
+            waiting: Vec::new(),
+        });
     }
 
     /// One slice, when its time has come; entries go first in between.
@@ -409,8 +440,14 @@ impl Applier {
         };
         self.shared.backend.append(batch);
         self.shared.committer.gathered(self.shared.backend.pending_ops());
+        let took = self.shared.clock.now().saturating_sub(now);
         if let Some(running) = &mut self.compaction {
             running.deleted += slice.deleted as u64;
+            if slice.deleted == 0 && !slice.finished {
+                running.at_the_index += took;
+            } else {
+                self.shared.stats.compaction_pause_ms.observe_value(millis(took));
+            }
         }
         if slice.finished {
             self.end_compaction(slice.revision);
@@ -425,8 +462,12 @@ impl Applier {
         self.shared.view.store(self.machine.view());
         let Some(running) = self.compaction.take() else { return };
         let took = self.shared.clock.now().saturating_sub(running.begun);
-        self.shared.stats.compaction_keys.add(running.deleted);
-        self.shared.stats.compaction_total_ms.observe_value(took.as_secs_f64() * 1e3);
+        let stats = &self.shared.stats;
+        stats.compaction_keys.add(running.deleted);
+        stats.compaction_total_ms.observe_value(millis(took));
+        stats.index_compaction_pause_ms.observe_value(millis(running.at_the_index));
+        let wall = self.shared.clock.wall().as_secs();
+        stats.compaction_last.set(i64::try_from(wall).unwrap_or(i64::MAX));
         tracing::info!(
             compact_revision = revision,
             took = ?took,
@@ -446,6 +487,10 @@ impl Applier {
             data: Bytes::from(self.machine.snapshot_v2_json()),
         });
     }
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
 }
 
 /// The events of one entry as watchers take them; `None` when there are none.

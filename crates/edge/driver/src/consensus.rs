@@ -193,10 +193,20 @@ impl Consensus {
         if now < self.next_tick {
             return;
         }
+        self.count_late_heartbeats(now);
         self.feed(Input::Tick);
         // After a pause (SIGSTOP, a stalled machine) missed ticks are not made up
         // for: they would only trigger elections.
         self.next_tick = now + self.shared.options.tick;
+    }
+
+    /// etcd counts a heartbeat that leaves more than an interval late, for each follower.
+    fn count_late_heartbeats(&self, now: Duration) {
+        let late = now.saturating_sub(self.next_tick) > self.shared.options.tick;
+        if late && self.shared.leads() {
+            let followers = self.member.peers().len().saturating_sub(1);
+            self.shared.stats.heartbeat_failures.add(followers as u64);
+        }
     }
 
     fn take_progress(&mut self) {
@@ -338,6 +348,10 @@ impl Consensus {
     }
 
     fn refuse_all_reads(&mut self, error: &RequestError) {
+        if *error == RequestError::LeaderChanged {
+            // etcd counts rounds, not readers.
+            self.shared.stats.read_indexes_failed.add(self.asking.len() as u64);
+        }
         let asking = std::mem::take(&mut self.asking).into_values();
         let waiting = std::mem::take(&mut self.waiting).into_values();
         for slot in asking.chain(waiting).flatten() {

@@ -13,6 +13,7 @@ use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
 use tokio::sync::{oneshot, watch};
 
 use crate::consensus::Command;
+use crate::corruption::Corruption;
 use crate::options::AutoCompaction;
 use crate::queue::{Nothing, Receiver};
 use crate::shared::Shared;
@@ -38,6 +39,12 @@ impl Duties {
     pub(crate) fn run(self, stop: &Receiver<()>) {
         if !self.publish(stop) {
             return;
+        }
+        if self.shared.options.initial_corrupt_check
+            && let Err(reason) = Corruption::initial_check(&self.shared)
+        {
+            tracing::error!("{reason}");
+            return self.shared.stop.because(reason);
         }
         // Nobody may wait for it.
         let _ = self.ready.send(true);

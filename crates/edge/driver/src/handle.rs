@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use mainstay_apply::{Alarms, ApplyError, Machine, Reply};
 use mainstay_backend::Backend;
 use mainstay_membership::Membership;
-use mainstay_mvcc::View;
+use mainstay_mvcc::{HashKv, MvccError, View};
 use mainstay_types::{ClusterId, Index, LeaseId, MemberId, Term};
 use prost::Message;
 use tokio::sync::oneshot;
@@ -169,7 +169,11 @@ impl Handle {
         let started = self.shared.clock.now();
         let (slot, answer) = oneshot::channel();
         self.shared.consensus.try_send(Command::Read { slot }).map_err(refused)?;
-        self.within_timeout(started, answer).await?
+        let answer = self.within_timeout(started, answer).await;
+        if answer == Err(RequestError::Timeout) {
+            self.shared.stats.slow_read_indexes.inc();
+        }
+        answer?
     }
 
     /// Proposes a request and waits until it is applied here. The entry is encoded
@@ -189,8 +193,11 @@ impl Handle {
             let guard = Forget::new(&this.shared.waiters, id);
             let started = this.shared.clock.now();
             let reply = this.within_timeout(started, answer).await;
-            if reply.is_ok() {
-                guard.answered();
+            match reply {
+                Ok(_) => guard.answered(),
+                Err(_) => {
+                    this.shared.cells.proposals_failed.fetch_add(1, Ordering::Relaxed);
+                }
             }
             reply?
         }
@@ -225,6 +232,19 @@ impl Handle {
     /// A lease id that nobody else has: a request id without its sign (semantics 7.1).
     pub fn next_lease_id(&self) -> LeaseId {
         LeaseId((self.shared.next_request_id() & (i64::MAX as u64)) as i64)
+    }
+
+    /// The hash of the key space up to `revision`, 0 being the newest; that of a compaction
+    /// is remembered from when its rows were still there (etcd, `HashByRev`). Reads the
+    /// whole history: to be run on the read pool.
+    ///
+    /// # Errors
+    /// A compacted or future revision, or a disk that fails.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, MvccError> {
+        match self.shared.hashes.of(revision) {
+            Some(hash) => Ok(hash),
+            None => self.view().hash_kv(revision),
+        }
     }
 
     /// Opens a watch stream.

@@ -9,7 +9,7 @@
 //! | watch, watch-read | the watchers | nobody; the disk |
 //! | read-N | nothing | the disk |
 //! | duties | what a leader does unasked | time |
-//! | monitor | nothing | answers of other members |
+//! | monitor, corruption | nothing | answers of other members |
 //!
 //! Shards of the server call a [`Handle`]; queues between threads are bounded, and
 //! no two threads ever wait for each other's queues (see `consensus`).
@@ -18,9 +18,11 @@ mod apply_thread;
 mod boot;
 mod committer;
 mod consensus;
+mod corruption;
 mod courier;
 mod duties;
 mod handle;
+mod hashes;
 mod incoming;
 mod leases;
 mod log_thread;
@@ -53,7 +55,9 @@ use apply_thread::{Applier, ApplyHandle};
 use boot::Booted;
 use committer::{Committer, CommitterHandle};
 use consensus::{Command, Consensus};
+use corruption::Corruption;
 use duties::Duties;
+use hashes::Hashes;
 use leases::Leases;
 use log_thread::{LogHandle, LogThread, Writer};
 use monitor::Monitor;
@@ -226,6 +230,7 @@ fn start_threads(
         request_ids: RequestIds::new(identity.member, clock.wall()),
         clock: Arc::clone(&clock),
         notes: Notes::default(),
+        hashes: Hashes::default(),
         transport,
         disk,
         founders: options.founding.members().to_vec(),
@@ -271,12 +276,18 @@ fn start_duties(
 ) -> std::io::Result<(watch::Receiver<bool>, Sender<()>)> {
     let (told, ready) = watch::channel(false);
     let (end, ended): (Sender<()>, Receiver<()>) = bounded(1);
-    let monitored = ended.clone();
+    let (monitored, until) = (ended.clone(), ended.clone());
     let duties = Duties { shared: Arc::clone(shared), ready: told };
     joins.push(spawn("duties", move || duties.run(&ended))?);
     let monitor = Monitor { shared: Arc::clone(shared) };
     // Not waited for at the end: it may be waiting for another member's answer.
     drop(spawn("monitor", move || monitor.run(&monitored))?);
+    let options = &shared.options;
+    if options.corrupt_check_every.or(options.compact_hash_check_every).is_some() {
+        let corruption = Corruption::new(Arc::clone(shared));
+        // As above.
+        drop(spawn("corruption", move || corruption.run(&until))?);
+    }
     Ok((ready, end))
 }
 

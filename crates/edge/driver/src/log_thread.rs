@@ -15,7 +15,7 @@ use mainstay_env::{Clock, Disk};
 use mainstay_raft::{Entry, HardState, Mark, Message, Snapshot};
 use mainstay_types::Index;
 use mainstay_types::limits::LOG_RESERVE_BYTES;
-use mainstay_wal::{SnapshotMark, Wal, WalError, snap};
+use mainstay_wal::{SnapshotMark, Step, Wal, WalError, snap};
 use parking_lot::Mutex;
 
 use crate::consensus::Command;
@@ -142,18 +142,32 @@ pub(crate) struct Writer {
 
 impl Writer {
     fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
-        let before = self.clock.now();
         if let Some(snapshot) = &gathered.snapshot {
             self.take_over(snapshot)?;
         }
         self.wal.save(gathered.hard_state.as_ref(), &gathered.entries, gathered.must_sync)?;
-        if let Some(snapshot) = &gathered.snapshot {
-            self.release_to(snapshot.index)?;
+        match &gathered.snapshot {
+            Some(snapshot) => self.release_to(snapshot.index),
+            None => Ok(()),
         }
-        if gathered.must_sync {
-            self.stats.wal_fsync.observe(self.clock.now().saturating_sub(before));
-        }
-        Ok(())
+    }
+
+    /// Counts what the log writes from now on.
+    fn count(&mut self) {
+        let (clock, stats) = (Arc::clone(&self.clock), Arc::clone(&self.stats));
+        let mut begun = Duration::ZERO;
+        self.wal.observe(Box::new(move |step| {
+            let now = clock.now();
+            let took = now.saturating_sub(std::mem::replace(&mut begun, now));
+            match step {
+                Step::Write => {}
+                Step::Sync(bytes) => {
+                    stats.wal_write.observe(took);
+                    stats.wal_write_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+                }
+                Step::Done => stats.wal_fsync.observe(took),
+            }
+        }));
     }
 
     fn wants_segment(&self) -> bool {
@@ -233,7 +247,8 @@ pub(crate) struct LogThread {
 
 impl LogThread {
     /// Starts the thread.
-    pub(crate) fn start(self) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
+    pub(crate) fn start(mut self) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
+        self.writer.count();
         let (orders, queue) = bounded(QUEUE_MAX);
         let log = Arc::new(Log {
             writer: Mutex::new(self.writer),

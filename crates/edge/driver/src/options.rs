@@ -62,6 +62,13 @@ pub struct Options {
     pub compaction_pause: Duration,
     /// `--auto-compaction-mode` and `-retention`; `None` is off.
     pub auto_compaction: Option<AutoCompaction>,
+    /// `--corrupt-check-time`: how often a leader compares what all members hold.
+    pub corrupt_check_every: Option<Duration>,
+    /// Gate `CompactHashCheck` and `--compact-hash-check-time`: how often a leader compares
+    /// what the members remember of compactions.
+    pub compact_hash_check_every: Option<Duration>,
+    /// Gate `InitialCorruptCheck`: compare with the others before serving.
+    pub initial_corrupt_check: bool,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     /// `--warning-apply-duration`.
@@ -189,6 +196,9 @@ impl Default for Options {
             compaction_batch: l::COMPACTION_BATCH_DEFAULT,
             compaction_pause: Duration::from_millis(10),
             auto_compaction: None,
+            corrupt_check_every: None,
+            compact_hash_check_every: None,
+            initial_corrupt_check: false,
             watch_progress_interval: Duration::from_secs(600),
             warning_apply: Duration::from_millis(100),
             no_fsync: false,

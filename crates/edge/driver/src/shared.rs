@@ -20,6 +20,7 @@ use crate::apply_thread::ApplyHandle;
 use crate::committer::CommitterHandle;
 use crate::consensus::Command;
 use crate::handle::Identity;
+use crate::hashes::Hashes;
 use crate::leases::Leases;
 use crate::notes::{Note, Notes};
 use crate::queue::Sender;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) space: Space,
     pub(crate) request_ids: RequestIds,
     pub(crate) notes: Notes,
+    pub(crate) hashes: Hashes,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) disk: Arc<dyn Disk>,
     /// The members that this one was told of when it was founded: who to talk to until

@@ -7,6 +7,9 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use mainstay_apply::{ApplyError, LeaseChange, Op, Reply};
+use mainstay_mvcc::Counts;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -112,22 +115,6 @@ impl Histogram {
     }
 }
 
-/// Kinds of requests as `etcd_server_apply_duration_seconds{op}` names them, in
-/// the order of [`Stats::apply`].
-pub const APPLY_OPS: [&str; 11] = [
-    "Range",
-    "Put",
-    "DeleteRange",
-    "Txn",
-    "Compaction",
-    "LeaseGrant",
-    "LeaseRevoke",
-    "LeaseCheckpoint",
-    "Alarm",
-    "ClusterVersionSet",
-    "ClusterMemberAttrSet",
-];
-
 /// Duration of applying one kind of request.
 #[derive(Debug)]
 pub struct ApplyStats {
@@ -158,8 +145,16 @@ pub struct Stats {
     pub snap_fsync: Histogram,
     /// `etcd_debugging_snap_save_total_duration_seconds`.
     pub snap_save: Histogram,
-    /// `etcd_server_apply_duration_seconds`, by [`APPLY_OPS`].
-    pub apply: [ApplyStats; APPLY_OPS.len()],
+    /// `etcd_snap_db_save_total_duration_seconds`: a leader's db received and stored.
+    pub snap_db_save: Histogram,
+    /// `etcd_snap_db_fsync_duration_seconds`.
+    pub snap_db_fsync: Histogram,
+    /// `etcd_server_snapshot_apply_in_progress_total`.
+    pub snapshots_applying: Gauge,
+    /// `etcd_server_learner_promote_successes`.
+    pub learners_promoted: Counter,
+    /// `etcd_server_apply_duration_seconds`, by the number of the [`Op`].
+    pub apply: [ApplyStats; Op::ALL.len()],
     /// `etcd_server_slow_apply_total`.
     pub slow_apply: Counter,
     /// `etcd_server_slow_read_indexes_total`.
@@ -190,6 +185,15 @@ pub struct Stats {
     pub slow_watchers: Gauge,
     /// `etcd_debugging_mvcc_pending_events_total`.
     pub pending_events: Gauge,
+    /// `etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds`; this and the
+    /// next three are recorded by the server.
+    pub watch_send: Histogram,
+    /// `etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds`.
+    pub watch_send_per_event: Histogram,
+    /// `etcd_debugging_server_watch_send_loop_control_stream_duration_seconds`.
+    pub watch_send_control: Histogram,
+    /// `etcd_debugging_server_watch_send_loop_progress_duration_seconds`.
+    pub watch_send_progress: Histogram,
     /// `etcd_debugging_mvcc_total_put_size_in_bytes`.
     pub put_bytes: Gauge,
     /// `etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds`.
@@ -214,6 +218,54 @@ pub struct Stats {
     pub lease_ttl: Histogram,
 }
 
+impl Stats {
+    /// Records an entry that was applied within `took`.
+    pub(crate) fn applied(
+        &self,
+        op: Option<Op>,
+        outcome: &Result<Reply, ApplyError>,
+        counts: Counts,
+        leases: &[LeaseChange],
+        took: Duration,
+    ) {
+        let Some(op) = op else { return };
+        let outcomes = &self.apply[op as usize];
+        // That a revision is compacted is an answer, not a failure (etcd, `dispatch`).
+        let success = matches!(outcome, Ok(_) | Err(ApplyError::Compacted));
+        let histogram = if success { &outcomes.success } else { &outcomes.failure };
+        histogram.observe(took);
+        self.counted(counts);
+        for change in leases {
+            match change {
+                LeaseChange::Granted(lease) => {
+                    self.leases_granted.inc();
+                    self.lease_ttl.observe_value(lease.ttl as f64);
+                }
+                LeaseChange::Revoked(_) => self.leases_revoked.inc(),
+                LeaseChange::Checkpointed(..) => {}
+            }
+        }
+    }
+
+    /// Records what a transaction did to the keys.
+    fn counted(&self, counts: Counts) {
+        let Counts { ranges, puts, deletes, put_bytes, txns } = counts;
+        for (counter, n) in [
+            (&self.ranges, ranges),
+            (&self.puts, puts),
+            (&self.deletes, deletes),
+            (&self.txns, txns),
+        ] {
+            if n > 0 {
+                counter.add(n);
+            }
+        }
+        if put_bytes > 0 {
+            self.put_bytes.add(i64::try_from(put_bytes).unwrap_or(i64::MAX));
+        }
+    }
+}
+
 impl Default for Stats {
     fn default() -> Stats {
         let exp = Histogram::exponential;
@@ -228,6 +280,10 @@ impl Default for Stats {
             defrag_inflight: Gauge::default(),
             snap_fsync: exp(0.001, 2.0, 14),
             snap_save: exp(0.001, 2.0, 14),
+            snap_db_save: exp(0.1, 2.0, 10),
+            snap_db_fsync: exp(0.001, 2.0, 14),
+            snapshots_applying: Gauge::default(),
+            learners_promoted: Counter::default(),
             apply: std::array::from_fn(|_| apply()),
             slow_apply: Counter::default(),
             slow_read_indexes: Counter::default(),
@@ -244,6 +300,10 @@ impl Default for Stats {
             watchers: Gauge::default(),
             slow_watchers: Gauge::default(),
             pending_events: Gauge::default(),
+            watch_send: exp(0.001, 2.0, 14),
+            watch_send_per_event: exp(0.001, 2.0, 14),
+            watch_send_control: exp(0.001, 2.0, 14),
+            watch_send_progress: exp(0.001, 2.0, 14),
             put_bytes: Gauge::default(),
             compaction_pause_ms: exp(1.0, 2.0, 13),
             index_compaction_pause_ms: exp(0.5, 2.0, 14),

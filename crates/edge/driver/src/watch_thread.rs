@@ -110,7 +110,7 @@ pub(crate) fn start(deps: WatchDeps) -> std::io::Result<(WatchHandle, Vec<JoinHa
     };
     let worker = Worker {
         hub: Hub::new(config),
-        desk: Desk { outboxes: BTreeMap::new(), past: deps.past, reads },
+        desk: Desk { outboxes: BTreeMap::new(), past: deps.past, reads, stats: deps.stats.clone() },
         clock: deps.clock,
         stats: deps.stats.clone(),
         shared: shared.clone(),
@@ -230,8 +230,10 @@ impl WatchStream {
     }
 
     fn count_taken(&self) {
-        let events = self.taken.iter().map(|response| response.events().len() as u64).sum();
-        self.handle.front.stats.events.add(events);
+        let events: u64 = self.taken.iter().map(events_of).sum();
+        let stats = &self.handle.front.stats;
+        stats.events.add(events);
+        stats.pending_events.add(-(events as i64));
     }
 }
 
@@ -247,15 +249,44 @@ struct Desk {
     outboxes: BTreeMap<StreamId, OutboxEnd>,
     past: Arc<dyn Past>,
     reads: Sender<HistoryRead>,
+    stats: Arc<Stats>,
+}
+
+impl Desk {
+    /// Events that lie in an outbox. Counted before they do: who takes them counts them off.
+    fn pending(&self, events: u64, sign: i64) {
+        if events > 0 {
+            self.stats.pending_events.add(sign * events as i64);
+        }
+    }
+
+    /// What nobody will take any more is not pending.
+    fn close(&mut self, stream: StreamId) {
+        if let Some(end) = self.outboxes.remove(&stream) {
+            self.pending(end.0.drain().iter().map(events_of).sum(), -1);
+        }
+    }
+}
+
+fn events_of(response: &Response) -> u64 {
+    response.events().len() as u64
 }
 
 impl Port for Desk {
     fn offer(&mut self, stream: StreamId, response: Response) -> bool {
-        self.outboxes.get(&stream).is_none_or(|end| end.0.offer(response))
+        let Some(end) = self.outboxes.get(&stream) else { return true };
+        let events = events_of(&response);
+        self.pending(events, 1);
+        let taken = end.0.offer(response);
+        if !taken {
+            self.pending(events, -1);
+        }
+        taken
     }
 
     fn push(&mut self, stream: StreamId, response: Response) {
         if let Some(end) = self.outboxes.get(&stream) {
+            self.pending(events_of(&response), 1);
             end.0.push(response);
         }
     }
@@ -355,7 +386,7 @@ impl Worker {
             Input::Drained(stream) => self.hub.outbox_drained(stream),
             Input::Close(stream) => {
                 self.hub.close_stream(stream);
-                self.desk.outboxes.remove(&stream);
+                self.desk.close(stream);
             }
             Input::Stop => return false,
         }

@@ -90,6 +90,11 @@ impl Outbox {
         Poll::Ready(std::mem::take(&mut state.refused))
     }
 
+    /// Takes what waits when its task is gone.
+    pub(super) fn drain(&self) -> VecDeque<Response> {
+        std::mem::take(&mut self.state.lock().queue)
+    }
+
     pub(super) fn command_sent(&self) {
         self.state.lock().commands += 1;
     }

@@ -158,8 +158,10 @@ fn a_slow_stream_gets_everything() {
         handle.publish(store.write());
     }
     until(|| stats.slow_watchers.get() == 1);
+    assert!(stats.pending_events.get() > 0, "they lie in the outbox");
     assert_eq!(revisions(&mut stream, 5_001), (2..=5_001).collect::<Vec<_>>());
     assert_eq!(stats.events.get(), 5_000);
+    assert_eq!(stats.pending_events.get(), 0);
     handle.stop();
     assert_eq!(next(&mut stream), None);
     joins.into_iter().for_each(|join| join.join().unwrap());
@@ -183,9 +185,10 @@ fn what_was_written_without_streams_is_read_back() {
     stream.send(WatchCommand::Progress);
     let progress = next(&mut stream).unwrap();
     assert_eq!((progress.watch_id, progress.revision, progress.body), (-1, 3_002, Body::Progress));
+    handle.publish(store.write());
     drop(stream);
     until(|| stats.watch_streams.get() == 0);
-    assert_eq!(stats.watchers.get(), 0);
+    assert_eq!((stats.watchers.get(), stats.pending_events.get()), (0, 0));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Several members in one process: the whole driver, without sockets.
 
+mod corruption;
 mod wire;
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mainstay_driver::{
     CallAnswer, CallError, DbCopy, Driver, Founding, Handle, Options, PeerAnswer, PeerCall,
-    RequestError, RequestField, Transport,
+    PeerHash, RequestError, RequestField, Transport,
 };
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_membership::{self as membership, Member, Membership};
@@ -72,11 +72,26 @@ impl Transport for Wire {
 
     fn call(&self, to: MemberId, call: PeerCall) -> CallAnswer {
         let (slot, answer) = tokio::sync::oneshot::channel();
-        let version = PeerAnswer::Version { server: SPOKEN_VERSION, cluster: None };
-        let known = call == PeerCall::Version && self.wires.reach(self.me, to).is_some();
-        let _ = slot.send(if known { Ok(version) } else { Err(CallError::Unknown(to)) });
+        let reached = self.wires.reach(self.me, to).ok_or(CallError::Unknown(to));
+        let said = reached.and_then(|handle| match call {
+            PeerCall::Version => Ok(PeerAnswer::Version { server: SPOKEN_VERSION, cluster: None }),
+            PeerCall::HashKv { revision } => hash_of(&handle, revision),
+            other => Err(CallError::Malformed(format!("{other:?} is not played here"))),
+        });
+        let _ = slot.send(said);
         answer
     }
+}
+
+fn hash_of(handle: &Handle, revision: i64) -> Result<PeerAnswer, CallError> {
+    let refused = |error: String| CallError::Refused { status: 400, body: error };
+    let hash = handle.hash_kv(revision).map_err(|error| refused(error.to_string()))?;
+    Ok(PeerAnswer::HashKv(PeerHash {
+        hash: hash.hash,
+        compact_revision: hash.compact_revision,
+        hash_revision: hash.revision,
+        revision: handle.view().revision(),
+    }))
 }
 
 /// A cluster in a folder.
@@ -85,6 +100,8 @@ pub(crate) struct Cluster {
     root: PathBuf,
     pub(crate) members: Vec<Member>,
     pub(crate) drivers: BTreeMap<MemberId, Driver>,
+    /// Whether leaders compare the members, and how often.
+    pub(crate) compare: (Option<Duration>, Option<Duration>),
 }
 
 impl Drop for Cluster {
@@ -110,12 +127,27 @@ impl Cluster {
         let _ = std::fs::remove_dir_all(&root);
         let members: Vec<Member> = (0..size).map(member).collect();
         let wires = Arc::new(Wires::default());
-        let mut cluster = Cluster { wires, root, members, drivers: BTreeMap::new() };
+        let mut cluster =
+            Cluster { wires, root, members, drivers: BTreeMap::new(), compare: (None, None) };
         for n in 0..size {
             cluster.start(n);
         }
         cluster.wait_ready();
         cluster
+    }
+
+    /// Where a member has its db.
+    pub(crate) fn db_of(&self, n: usize) -> PathBuf {
+        self.root.join(&self.members[n].name).join("member/snap/db")
+    }
+
+    /// Stops all, and starts them again with other settings.
+    pub(crate) fn again(&mut self, compare: (Option<Duration>, Option<Duration>)) {
+        self.compare = compare;
+        for n in 0..self.members.len() {
+            self.start(n);
+        }
+        self.wait_ready();
     }
 
     pub(crate) fn id(&self) -> ClusterId {
@@ -130,6 +162,8 @@ impl Cluster {
             client_urls: vec!["http://127.0.0.1:1".to_owned()],
             tick: Duration::from_millis(20),
             election_timeout: Duration::from_millis(200),
+            corrupt_check_every: self.compare.0,
+            compact_hash_check_every: self.compare.1,
             snapshot_count: 50,
             snapshot_catchup_entries: 20,
             ..Options::default()
