@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_config::{AutoCompaction, Config, TlsFiles, TlsVersion, Url};
+use mainstay_config::{AutoCompaction, Config, Gate, TlsFiles, TlsVersion, Url};
 use mainstay_driver::{Driver, Founding, Handle, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_log::json_strings;
@@ -64,7 +64,7 @@ pub(crate) fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let handle = driver.handle();
     transport.attach(Arc::new(handle.clone()));
-    let bridge = Bridge::new(handle.clone());
+    let bridge = Bridge::new(handle.clone()).with_strict_reconfig(config.strict_reconfig_check);
     // The others are needed before clients can be served.
     let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
     let peer_urls = peers.peer_urls();
@@ -226,8 +226,8 @@ fn options(config: &Config) -> Options {
         ),
         force_new_cluster: config.force_new_cluster,
         hold_cluster_version: config.hold_cluster_version,
-        learners_max: mainstay_types::limits::LEARNERS_DEFAULT,
-        initial_election_tick_advance: true,
+        learners_max: count(config.max_learners),
+        initial_election_tick_advance: config.initial_election_tick_advance,
         client_urls: texts(&config.advertise_client_urls),
         initial_cluster_version: config.initial_cluster_version,
         tick: config.heartbeat_interval,
@@ -252,6 +252,12 @@ fn options(config: &Config) -> Options {
             AutoCompaction::Periodic(age) => Some(mainstay_driver::AutoCompaction::Periodic(age)),
             AutoCompaction::Revision(keep) => Some(mainstay_driver::AutoCompaction::Revision(keep)),
         },
+        corrupt_check_every: Some(config.corrupt_check_time).filter(|every| !every.is_zero()),
+        compact_hash_check_every: config
+            .gates
+            .on(Gate::CompactHashCheck)
+            .then_some(config.compact_hash_check_time),
+        initial_corrupt_check: config.gates.on(Gate::InitialCorruptCheck),
         watch_progress_interval: config.watch_progress_notify_interval,
         warning_apply: config.warning_apply_duration,
         no_fsync: config.unsafe_no_fsync,
