@@ -5,6 +5,7 @@ mod cluster;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use mainstay_apply::{ApplyError, Reply, classify};
@@ -24,7 +25,7 @@ use crate::member::{
 };
 use crate::status::Status;
 use crate::stream::{RequestMessages, ResponseSink};
-use crate::watch::{self, Ask, WatchLink};
+use crate::watch::{self, Ask, Sent, WatchLink};
 
 /// A running member as the server wants it; clones share it.
 #[derive(Clone)]
@@ -145,7 +146,7 @@ impl Member for Bridge {
             keys: view.len() as u64,
             revision: view.revision(),
             compacted: view.compact_revision(),
-            open_readers: 0,
+            open_readers: backend.open_readers() as u64,
             proposals_pending: self.handle.proposals_pending() as u64,
             proposals_failed: self.handle.proposals_failed(),
             leader_changes: self.handle.leader_changes(),
@@ -299,7 +300,7 @@ impl Member for Bridge {
     async fn hash_kv(&self, revision: i64) -> Result<HashKv, Status> {
         self.on_read_pool(move |this| {
             let view = this.handle.view();
-            let hash = view.hash_kv(revision).map_err(unreadable)?;
+            let hash = this.handle.hash_kv(revision).map_err(unreadable)?;
             Ok(HashKv {
                 hash: hash.hash,
                 compact_revision: hash.compact_revision,
@@ -326,7 +327,7 @@ impl Member for Bridge {
         responses: impl ResponseSink,
     ) -> impl Future<Output = Result<(), Status>> {
         let this = self.clone();
-        let link = Link(self.handle.watch_stream());
+        let link = Link { stream: self.handle.watch_stream(), handle: self.handle.clone() };
         let header = move || {
             let identity = this.handle.identity();
             Header {
@@ -354,15 +355,18 @@ impl SnapshotSource for Source {
     }
 }
 
-struct Link(WatchStream);
+struct Link {
+    stream: WatchStream,
+    handle: Handle,
+}
 
 impl WatchLink for Link {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_ready(cx)
+        self.stream.poll_ready(cx)
     }
 
     fn ask(&mut self, ask: Ask) {
-        self.0.send(match ask {
+        self.stream.send(match ask {
             Ask::Create(create) => WatchCommand::Create(create),
             Ask::Cancel(id) => WatchCommand::Cancel(id),
             Ask::Progress => WatchCommand::Progress,
@@ -370,6 +374,18 @@ impl WatchLink for Link {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
-        self.0.poll_next(cx)
+        self.stream.poll_next(cx)
+    }
+
+    fn sent(&self, kind: Sent, events: usize, begun: Instant) {
+        let (stats, took) = (self.handle.stats(), begun.elapsed());
+        match kind {
+            Sent::Events => {
+                stats.watch_send.observe(took);
+                stats.watch_send_per_event.observe_value(took.as_secs_f64() / events as f64);
+            }
+            Sent::Control => stats.watch_send_control.observe(took),
+            Sent::Progress => stats.watch_send_progress.observe(took),
+        }
     }
 }

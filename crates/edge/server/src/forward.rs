@@ -52,13 +52,8 @@ pub(crate) async fn lease_times<M: Member>(
     let missing = || pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() };
     let hear = |answer| match answer {
         Ok(PeerAnswer::LeaseTimes { ttl, granted, keys }) => {
-            let times = pb::LeaseTimeToLiveResponse {
-                header: None,
-                id,
-                ttl,
-                granted_ttl: granted,
-                keys,
-            };
+            let times =
+                pb::LeaseTimeToLiveResponse { header: None, id, ttl, granted_ttl: granted, keys };
             // What is left of a lease that waits for its revocation may be -1 too.
             Heard::Final(Ok(if granted == 0 { missing() } else { times }))
         }
@@ -90,7 +85,8 @@ pub(crate) async fn promote<M: Member>(
             Heard::Final(Err(errors::MEMBER_NOT_FOUND.status()))
         }
         Err(CallError::Refused { status: 412, body }) => {
-            let known = [Refusal::LearnerNotReady.to_string(), ValidateError::NotLearner.to_string()];
+            let known =
+                [Refusal::LearnerNotReady.to_string(), ValidateError::NotLearner.to_string()];
             match known.into_iter().find(|text| body.contains(text.as_str())) {
                 Some(text) => Heard::Final(Err(errors::from_text(text))),
                 None => Heard::Again,

@@ -38,10 +38,7 @@ fn peer_url(url: &str) -> Option<String> {
 fn has_port(place: &str) -> bool {
     let port = match place.strip_prefix('[') {
         Some(inner) => inner.split_once(']').and_then(|(_, port)| port.strip_prefix(':')),
-        None => place
-            .split_once(':')
-            .map(|(_, port)| port)
-            .filter(|_| !place.contains(['[', ']'])),
+        None => place.split_once(':').map(|(_, port)| port).filter(|_| !place.contains(['[', ']'])),
     };
     port.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
 }

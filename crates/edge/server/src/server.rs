@@ -12,7 +12,7 @@ use crate::grpc::Limits;
 use crate::http::{Access, Http};
 use crate::member::Member;
 use crate::metrics::grpc::GrpcCells;
-use crate::metrics::{Registry, process};
+use crate::metrics::{Feature, Registry, process};
 use crate::net::address::ListenUrl;
 use crate::net::listener::{Face, Listener};
 use crate::net::shard::{Keepalive, Seat, Shard, Stop, Stopper};
@@ -49,6 +49,8 @@ pub struct ServerConfig {
     pub slow_request: Duration,
     /// `--metrics=extensive`: how long calls take is counted too.
     pub extensive_metrics: bool,
+    /// The feature gates, for `/metrics`.
+    pub features: Vec<Feature>,
     /// Connections at the same time; `None` is the descriptor limit less those
     /// that the member needs itself.
     pub max_connections: Option<usize>,
@@ -70,6 +72,7 @@ impl Default for ServerConfig {
             access: Access::default(),
             slow_request: Duration::from_millis(300),
             extensive_metrics: false,
+            features: Vec::new(),
             max_connections: None,
         }
     }
@@ -193,7 +196,11 @@ impl<M: Member> Server<M> {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
-        let registry = Arc::new(Registry::new(count, self.config.extensive_metrics));
+        let registry = Arc::new(Registry::new(
+            count,
+            self.config.extensive_metrics,
+            self.config.features.clone(),
+        ));
         let access = Arc::new(self.config.access.clone());
         let slots = Arc::new(Semaphore::new(self.connection_limit()));
         let (stopper, stop) = Stop::pair();

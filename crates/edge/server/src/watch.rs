@@ -5,12 +5,13 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb::{self as pb, watch_create_request::FilterType};
 use mainstay_types::KeyRange;
-use mainstay_watch::{Create, Filters, Header, Response};
+use mainstay_watch::{Body, Create, Filters, Header, Response};
 use pb::watch_request::RequestUnion;
 
 use crate::errors;
@@ -36,6 +37,28 @@ pub(crate) trait WatchLink {
     fn ask(&mut self, ask: Ask);
     /// The next response; `None` when the member stops.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>>;
+    /// A response with so many events has been sent since `begun`; only counted.
+    fn sent(&self, _kind: Sent, _events: usize, _begun: Instant) {}
+}
+
+/// What a response was, for the histograms of etcd's send loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Events,
+    Control,
+    Progress,
+}
+
+fn kind_of(response: &Response) -> Sent {
+    match response.body {
+        Body::Events(_) => Sent::Events,
+        Body::Progress => Sent::Progress,
+        Body::Created
+        | Body::Refused(_)
+        | Body::Canceled
+        | Body::Compacted(_)
+        | Body::Failed(_) => Sent::Control,
+    }
 }
 
 /// Serves one stream until the client resets it or the member stops. That the
@@ -64,10 +87,12 @@ pub(crate) async fn serve(
             }
             Turn::Response(None) => return Err(errors::WATCH_CANCELED.status()),
             Turn::Response(Some(response)) => {
+                let begun = Instant::now();
                 response.messages(header(), fragment_bytes, |message| writer.add(message));
                 for (head, tail) in writer.messages.drain(..) {
                     responses.send_parts(head, tail).await;
                 }
+                link.sent(kind_of(&response), response.events().len(), begun);
             }
         }
     }

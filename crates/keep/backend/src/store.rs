@@ -203,7 +203,7 @@ impl Backend {
     /// Read transactions that are open on the file: the one that new views share, and
     /// older ones that are still in use.
     pub fn open_readers(&self) -> usize {
-        self.0.front.lock().reader.open_snapshots().saturating_sub(1)
+        self.0.front.lock().reader.open_snapshots()
     }
 
     /// The entry up to which rows have been appended.

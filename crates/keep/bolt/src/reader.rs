@@ -46,7 +46,7 @@ impl Reader {
         Self(Arc::new(Snapshot { pager, meta, pages_used, root: OnceLock::new() }))
     }
 
-    /// Snapshots of this file that are open, the writer's own included.
+    /// Snapshots of this file that are open; the newest, which the writer holds, is one.
     pub fn open_snapshots(&self) -> usize {
         self.0.pager.readers.lock().values().sum()
     }

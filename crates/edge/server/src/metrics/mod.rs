@@ -9,11 +9,24 @@ mod table;
 
 use std::sync::Arc;
 
+use mainstay_driver::stats::Counter;
+
 pub(crate) use clients::{Calls, Clients};
 pub(crate) use requests::{Kind, Requests};
 
 use crate::http::HealthCells;
 use crate::member::Member;
+
+/// A feature gate as `/metrics` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// `ALPHA` or `BETA`; empty once it is there for good.
+    pub stage: &'static str,
+    /// Whether it is on.
+    pub on: bool,
+}
 
 /// Everything that the server itself counts.
 #[derive(Debug)]
@@ -23,20 +36,26 @@ pub(crate) struct Registry {
     pub(crate) clients: Clients,
     pub(crate) requests: Requests,
     pub(crate) health: HealthCells,
+    /// `etcd_server_feature_enabled`.
+    features: Vec<Feature>,
+    /// `etcd_network_server_stream_failures_total{Type="receive"}`, by the value of `API`.
+    pub(crate) unreadable: [(&'static str, Counter); 2],
     /// `promhttp_metric_handler_requests_total{code="200"}`.
-    scrapes: mainstay_driver::stats::Counter,
+    scrapes: Counter,
 }
 
 impl Registry {
     /// A registry for `shards` shards; `extensive` is `--metrics=extensive`.
-    pub(crate) fn new(shards: usize, extensive: bool) -> Registry {
+    pub(crate) fn new(shards: usize, extensive: bool, features: Vec<Feature>) -> Registry {
         let cells = |_| Arc::new(grpc::ShardCells::new(extensive));
         Registry {
             shards: (0..shards).map(cells).collect(),
             clients: Clients::default(),
             requests: Requests::default(),
             health: HealthCells::default(),
-            scrapes: mainstay_driver::stats::Counter::default(),
+            features,
+            unreadable: ["watch", "lease-keepalive"].map(|api| (api, Counter::default())),
+            scrapes: Counter::default(),
         }
     }
 

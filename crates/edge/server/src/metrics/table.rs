@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mainstay_driver::stats::{APPLY_OPS, Histogram, Stats};
+use mainstay_apply::Op;
+use mainstay_driver::stats::{Histogram, Stats};
 use mainstay_proto::etcdserverpb::AlarmMember;
 use mainstay_types::{MemberId, SPOKEN_VERSION};
 
@@ -56,6 +57,7 @@ pub(super) fn families<M: Member>(
 ) -> Vec<Family> {
     let mut table = Table::default();
     server(&mut table, member);
+    features(&mut table, registry);
     requests(&mut table, registry);
     applied(&mut table, member.stats());
     disk(&mut table, member.stats());
@@ -64,6 +66,7 @@ pub(super) fn families<M: Member>(
     alarmed(&mut table, alarms);
     health(&mut table, registry);
     grpc(&mut table, registry);
+    network(&mut table, registry);
     operating_system(&mut table);
     table.0
 }
@@ -96,12 +99,12 @@ fn server<M: Member>(t: &mut Table, member: &M) {
     t.counter(
         "etcd_server_learner_promote_successes",
         "Learners promoted while this member led.",
-        0,
+        stats.learners_promoted.get(),
     );
     t.gauge(
         "etcd_server_snapshot_apply_in_progress_total",
         "1 while a leader's snapshot is installed.",
-        0.0,
+        stats.snapshots_applying.get() as f64,
     );
     proposals(t, member);
     facts(t, member);
@@ -161,6 +164,19 @@ fn facts<M: Member>(t: &mut Table, member: &M) {
     }
 }
 
+fn features(t: &mut Table, registry: &Registry) {
+    let samples = registry.features.iter().map(|feature| {
+        let labels = vec![("name", feature.name.to_owned()), ("stage", feature.stage.to_owned())];
+        Sample::Value(labels, if feature.on { 1.0 } else { 0.0 })
+    });
+    t.add(
+        Type::Gauge,
+        "etcd_server_feature_enabled",
+        "Whether a feature gate is on.",
+        samples.collect(),
+    );
+}
+
 fn requests(t: &mut Table, registry: &Registry) {
     let kinds = registry.requests.kinds().map(|(kind, success, histogram)| {
         let labels = vec![("success", success.to_string()), ("type", kind.to_owned())];
@@ -202,11 +218,11 @@ fn requests(t: &mut Table, registry: &Registry) {
 
 fn applied(t: &mut Table, stats: &Stats) {
     let mut samples = Vec::new();
-    for (op, outcomes) in APPLY_OPS.iter().zip(&stats.apply) {
+    for (op, outcomes) in Op::ALL.iter().zip(&stats.apply) {
         for (success, histogram) in [("false", &outcomes.failure), ("true", &outcomes.success)] {
             if histogram.counts().iter().any(|count| *count > 0) {
                 let labels = vec![
-                    ("op", (*op).to_owned()),
+                    ("op", op.name().to_owned()),
                     ("success", success.to_owned()),
                     ("version", "v3".to_owned()),
                 ];
@@ -267,6 +283,16 @@ fn disk(t: &mut Table, stats: &Stats) {
         "etcd_snap_fsync_duration_seconds",
         "How long syncs of .snap files took.",
         &stats.snap_fsync,
+    );
+    t.histogram(
+        "etcd_snap_db_fsync_duration_seconds",
+        "How long syncs of a db that a leader sent took.",
+        &stats.snap_db_fsync,
+    );
+    t.histogram(
+        "etcd_snap_db_save_total_duration_seconds",
+        "How long receiving and storing a db that a leader sent took.",
+        &stats.snap_db_save,
     );
 }
 
@@ -369,6 +395,34 @@ fn debugging(t: &mut Table, stats: &Stats) {
         "How long saving .snap files took.",
         &stats.snap_save,
     );
+    watch_send_loop(t, stats);
+}
+
+fn watch_send_loop(t: &mut Table, stats: &Stats) {
+    for (name, help, histogram) in [
+        (
+            "etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds",
+            "How long sending events to a watcher took.",
+            &stats.watch_send,
+        ),
+        (
+            "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds",
+            "How long sending events to a watcher took, by event.",
+            &stats.watch_send_per_event,
+        ),
+        (
+            "etcd_debugging_server_watch_send_loop_control_stream_duration_seconds",
+            "How long sending that a watcher was created or cancelled took.",
+            &stats.watch_send_control,
+        ),
+        (
+            "etcd_debugging_server_watch_send_loop_progress_duration_seconds",
+            "How long sending a progress notification took.",
+            &stats.watch_send_progress,
+        ),
+    ] {
+        t.histogram(name, help, histogram);
+    }
 }
 
 fn alarmed(t: &mut Table, alarms: &[AlarmMember]) {
@@ -450,6 +504,10 @@ fn grpc(t: &mut Table, registry: &Registry) {
         "How long calls took until their end.",
         handling.collect(),
     );
+}
+
+/// What goes over the connections of clients, and who scrapes.
+fn network(t: &mut Table, registry: &Registry) {
     let bytes = |pick: fn(&super::grpc::ShardCells) -> &AtomicU64| -> u64 {
         registry.shards.iter().map(|shard| pick(shard).load(Ordering::Relaxed)).sum()
     };
@@ -463,6 +521,18 @@ fn grpc(t: &mut Table, registry: &Registry) {
         "Bytes of messages to clients.",
         bytes(|shard| &shard.sent_bytes),
     );
+    let failures = registry.unreadable.iter().filter(|(_, count)| count.get() > 0);
+    let failures = failures.map(|(api, count)| {
+        let labels = vec![("API", (*api).to_owned()), ("Type", "receive".to_owned())];
+        Sample::Value(labels, count.get() as f64)
+    });
+    t.add(
+        Type::Counter,
+        "etcd_network_server_stream_failures_total",
+        "Streams that ended because a message could not be read.",
+        failures.collect(),
+    );
+    t.gauge("promhttp_metric_handler_requests_in_flight", "Scrapes under way.", 1.0);
     let code = vec![("code", "200".to_owned())];
     t.add(
         Type::Counter,

@@ -29,7 +29,11 @@ impl<M: Member> Services<M> {
         encode(out, &pb::MemberListResponse { header: self.bare_header(), members })
     }
 
-    pub(super) async fn member_add(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn member_add(
+        &self,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         let request: pb::MemberAddRequest = decode(request)?;
         let urls = peer_urls(&request.peer_ur_ls);
         let peer_urls = urls.ok_or_else(|| errors::MEMBER_BAD_URLS.status())?;
@@ -59,9 +63,8 @@ impl<M: Member> Services<M> {
     ) -> Result<(), Status> {
         let request: pb::MemberRemoveRequest = decode(request)?;
         let id = MemberId(request.id);
-        let may_remove = |cluster: &Membership, sight: Sight<'_>| {
-            reconfigure::may_remove(cluster, id, sight)
-        };
+        let may_remove =
+            |cluster: &Membership, sight: Sight<'_>| reconfigure::may_remove(cluster, id, sight);
         self.check("member remove", id, may_remove)?;
         let members = self.member().change_membership(Change::Remove(id)).await?;
         let members = members.iter().map(on_the_wire).collect();

@@ -155,10 +155,18 @@ impl<M: Member> Services<M> {
                 Some(Op::RequestRange(range)) => is_short(self.member(), range),
                 _ => true,
             });
-        if short {
-            return self.member().read_txn(&request);
+        let compares = request.compare.len();
+        let reply = if short {
+            self.member().read_txn(&request)
+        } else {
+            self.member().on_read_pool(move |member: &M| member.read_txn(&request)).await?
+        };
+        if let Ok(reply) = &reply {
+            let ranges = compares + reply.responses.len();
+            self.member().stats().ranges.add(ranges as u64);
+            self.member().stats().txns.add(u64::from(ranges > 1));
         }
-        self.member().on_read_pool(move |member: &M| member.read_txn(&request)).await?
+        reply
     }
 
     pub(super) async fn compact(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {

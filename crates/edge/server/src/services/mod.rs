@@ -31,7 +31,7 @@ use crate::member::Member;
 use crate::method::Rpc;
 use crate::metrics::{Calls, Registry};
 use crate::net::shard::Stop;
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::stream::{RequestMessages, ResponseSink};
 
 /// All services of one shard; cheap to clone, stays on its thread.
@@ -219,6 +219,18 @@ impl<M: Member> Services<M> {
         }
     }
 
+    /// Counts a stream that ends because its client's message cannot be read.
+    fn note_unreadable(&self, rpc: Rpc, result: Result<(), Status>) -> Result<(), Status> {
+        let [watch, keep_alive] = &self.registry().unreadable;
+        let unreadable = matches!(&result, Err(status) if status.code == Code::Internal);
+        match rpc {
+            Rpc::Watch if unreadable => watch.1.inc(),
+            Rpc::LeaseKeepAlive if unreadable => keep_alive.1.inc(),
+            _ => {}
+        }
+        result
+    }
+
     /// Logs a call that took long (etcd's line, which operators search for).
     fn note_slow(&self, call: &Call, start: Instant, request: usize, response: usize) {
         let spent = start.elapsed();
@@ -258,11 +270,11 @@ impl<M: Member> Service for Services<M> {
     {
         self.admit(&call, false)?;
         let requires_leader = call.requires_leader();
-        let this = self.clone();
+        let (this, rpc) = (self.clone(), call.method.rpc);
         let serving = self.streaming(call, requests, responses);
         tokio::select! {
             biased;
-            result = serving => result,
+            result = serving => this.note_unreadable(rpc, result),
             () = this.0.stop.wait() => Err(errors::STOPPED.status()),
             () = this.leaderless(), if requires_leader => Err(errors::NO_LEADER.status()),
         }

@@ -314,7 +314,10 @@ fn versions_are_told_and_finalized() {
         member.will_hear(runs("3.6.4"));
         let answer = client.call(finalize, &mainstaypb::FinalizeRequest {}).await;
         let done: mainstaypb::FinalizeResponse = answer.ok();
-        assert_eq!((done.previous_version.as_str(), done.cluster_version.as_str()), ("3.5.0", "3.6.0"));
+        assert_eq!(
+            (done.previous_version.as_str(), done.cluster_version.as_str()),
+            ("3.5.0", "3.6.0")
+        );
         let now = member.0.around.membership.lock().version();
         assert_eq!(now, Some(Version::line(3, 6)));
     });

@@ -272,7 +272,8 @@ impl Member for Fake {
     ) -> Result<Led<pb::LeaseTimeToLiveResponse>, Status> {
         let missing = pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() };
         let keys = if request.keys { vec![Bytes::from_static(b"k")] } else { Vec::new() };
-        let found = pb::LeaseTimeToLiveResponse { ttl: 42, granted_ttl: 60, keys, ..missing.clone() };
+        let found =
+            pb::LeaseTimeToLiveResponse { ttl: 42, granted_ttl: 60, keys, ..missing.clone() };
         Ok(self.if_leading(if request.id == 1 { found } else { missing }))
     }
 

@@ -10,5 +10,6 @@ mod metrics;
 mod net;
 mod peer;
 mod real;
+mod real_metrics;
 mod services;
 mod tls;

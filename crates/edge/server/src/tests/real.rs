@@ -16,26 +16,30 @@ use super::fake::{host, local};
 use super::net::scratch;
 use crate::bridge::Bridge;
 use crate::errors;
-use crate::server::{Server, Serving};
+use crate::server::{Server, ServerConfig, Serving};
 
-struct Member {
+pub(super) struct Member {
     dir: PathBuf,
     driver: Option<Driver>,
     serving: Option<Serving>,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Member {
     fn start(name: &str) -> Member {
+        Member::start_with(name, Options::default(), local())
+    }
+
+    pub(super) fn start_with(name: &str, options: Options, config: ServerConfig) -> Member {
         let dir = scratch(name);
-        let options = Options { data_dir: dir.join("data"), ..Options::default() };
+        let options = Options { data_dir: dir.join("data"), ..options };
         let clock = Arc::new(OsClock::new());
         let mut driver =
             Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))
                 .expect("the member boots");
         run(driver.ready());
         let server =
-            Server::bind(local(), Bridge::new(driver.handle())).expect("the listeners bind");
+            Server::bind(config, Bridge::new(driver.handle())).expect("the listeners bind");
         let address = host(&server.client_urls()[0]);
         let serving = server.serve().expect("the shards start");
         Member { dir, driver: Some(driver), serving: Some(serving), address }
@@ -55,12 +59,12 @@ impl Drop for Member {
     }
 }
 
-fn put(key: &str, value: &str) -> pb::PutRequest {
+pub(super) fn put(key: &str, value: &str) -> pb::PutRequest {
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
     pb::PutRequest { key, value, ..Default::default() }
 }
 
-fn all() -> pb::RangeRequest {
+pub(super) fn all() -> pb::RangeRequest {
     pb::RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() }
 }
 
@@ -234,29 +238,4 @@ fn a_real_member_is_looked_after() {
         let answer = client.call(PUT, &put("k", "v")).await;
         answer.assert_refused(errors::NO_SPACE.code, errors::NO_SPACE.text);
     });
-}
-
-#[test]
-fn the_metrics_of_a_real_member_move() {
-    let member = Member::start("real-metrics");
-    let text = run(async {
-        let client = Client::connect(&member.address).await;
-        for n in 0..3 {
-            let _: pb::PutResponse = client.call(PUT, &put(&n.to_string(), "v")).await.ok();
-        }
-        let _: pb::RangeResponse = client.call(RANGE, &all()).await.ok();
-        get(&member.address, "/metrics").await.2
-    });
-    let value = |name: &str| -> f64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let line = line.unwrap_or_else(|| panic!("{name} in\n{text}"));
-        line.trim().parse().expect("a number")
-    };
-    assert_eq!(value("etcd_debugging_mvcc_keys_total "), 3.0);
-    assert_eq!(value("etcd_debugging_mvcc_current_revision "), 4.0);
-    assert_eq!(value("etcd_server_has_leader "), 1.0);
-    assert_eq!(value("etcd_mvcc_range_total "), 1.0);
-    assert!(value("etcd_server_proposals_applied_total ") >= 3.0);
-    assert!(value("etcd_disk_wal_fsync_duration_seconds_count ") >= 3.0);
-    assert!(value("etcd_mvcc_db_total_size_in_bytes ") > 0.0);
 }

@@ -67,10 +67,11 @@ async fn question<M: Member, T: Message + Default>(
     if let Some(refusal) = only_post(&asked) {
         return Err(refusal);
     }
-    let body = asked.read(http.member.settings().request_timeout).await.map_err(|bad| match bad {
-        BadBody::TooLarge => error(StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
-        BadBody::Broken => error(StatusCode::BAD_REQUEST, "error reading body"),
-    })?;
+    let body =
+        asked.read(http.member.settings().request_timeout).await.map_err(|bad| match bad {
+            BadBody::TooLarge => error(StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
+            BadBody::Broken => error(StatusCode::BAD_REQUEST, "error reading body"),
+        })?;
     let question = T::decode(body)
         .map_err(|_| error(StatusCode::BAD_REQUEST, "error unmarshalling request"))?;
     match tokio::time::timeout(CATCH_UP, http.member.linearizable()).await {
