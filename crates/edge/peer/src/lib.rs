@@ -25,7 +25,6 @@ mod pipeline;
 mod prober;
 mod shared;
 mod snapshot;
-pub mod stats;
 mod status;
 mod tls;
 mod transport;

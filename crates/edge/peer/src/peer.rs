@@ -17,10 +17,10 @@ use crate::headers::introduce;
 use crate::lane::{Lane, Pushed};
 use crate::outgoing::StreamKind;
 use crate::shared::Shared;
-use crate::stats::PeerStats;
 use crate::status::{Status, Way};
 use crate::url::{Origin, Picker};
 use crate::{incoming, pipeline, prober};
+use mainstay_server::network::PeerStats;
 
 /// Another member.
 pub(crate) struct Peer {

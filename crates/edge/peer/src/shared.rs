@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use crate::client::Dialer;
 use crate::local::{Local, Refused};
 use crate::peer::Peer;
-use crate::stats::NetworkStats;
 use crate::transport::Options;
+use mainstay_server::network::NetworkStats;
 
 /// Whom we talk to.
 #[derive(Clone, Default)]
@@ -38,7 +38,7 @@ impl Table {
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) dialer: Dialer,
-    pub(crate) stats: NetworkStats,
+    pub(crate) stats: Arc<NetworkStats>,
     pub(crate) table: ArcSwap<Table>,
     /// Held while the table is replaced.
     pub(crate) changing: Mutex<()>,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mainstay_types::MemberId;
 use parking_lot::Mutex;
 
-use crate::stats::PeerStats;
+use mainstay_server::network::PeerStats;
 
 /// What is known about the links with one peer.
 #[derive(Debug)]

@@ -22,9 +22,9 @@ use crate::face::PeerHttp;
 use crate::local::Local;
 use crate::peer::Sent;
 use crate::shared::{Shared, Table};
-use crate::stats::NetworkStats;
 use crate::url::Origin;
 use crate::{calls, snapshot};
+use mainstay_server::network::NetworkStats;
 
 /// How the transport is started.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl PeerTransport {
         let shared = Arc::new(Shared {
             dialer: Dialer::new(tls, options.dial_timeout),
             options,
-            stats: NetworkStats::default(),
+            stats: Arc::default(),
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::default(),
             runtime: runtime.handle().clone(),
@@ -112,9 +112,10 @@ impl PeerTransport {
         Arc::new(PeerHttp(Arc::clone(&self.shared)))
     }
 
-    /// What is counted, for `/metrics`.
-    pub fn stats(&self) -> &NetworkStats {
-        &self.shared.stats
+    /// What is counted, for `/metrics`; see
+    /// [`Server::with_network`](mainstay_server::Server::with_network).
+    pub fn stats(&self) -> Arc<NetworkStats> {
+        Arc::clone(&self.shared.stats)
     }
 
     /// Ends every connection and the thread. What waits is lost.

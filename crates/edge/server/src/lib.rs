@@ -17,6 +17,7 @@ pub mod member;
 pub mod method;
 mod metrics;
 mod net;
+pub mod network;
 mod peer_urls;
 mod raft_face;
 mod server;

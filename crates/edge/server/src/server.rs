@@ -16,6 +16,7 @@ use crate::metrics::{Feature, Registry, process};
 use crate::net::address::ListenUrl;
 use crate::net::listener::{Face, Listener};
 use crate::net::shard::{Keepalive, Seat, Shard, Stop, Stopper};
+use crate::network::NetworkStats;
 use crate::raft_face::{OpenAnswers, RaftFace};
 use crate::services::Services;
 use crate::tls::{Tls, TlsError, TlsFiles};
@@ -134,6 +135,7 @@ pub struct Server<M> {
     member: M,
     listeners: Arc<[Listener]>,
     raft: Option<Arc<dyn RaftFace>>,
+    network: Arc<NetworkStats>,
 }
 
 impl<M: Member> Server<M> {
@@ -148,13 +150,19 @@ impl<M: Member> Server<M> {
     /// The server of `member` on listeners that are bound already.
     pub fn over(sockets: Sockets, member: M) -> Server<M> {
         let Sockets { config, listeners } = sockets;
-        Server { config, member, listeners, raft: None }
+        Server { config, member, listeners, raft: None, network: Arc::default() }
     }
 
     /// The same server, in which `raft` answers raft's paths on the peer listeners.
     #[must_use]
     pub fn with_raft(self, raft: Arc<dyn RaftFace>) -> Server<M> {
         Server { raft: Some(raft), ..self }
+    }
+
+    /// The same server, which shows `network` among its metrics.
+    #[must_use]
+    pub fn with_network(self, network: Arc<NetworkStats>) -> Server<M> {
+        Server { network, ..self }
     }
 
     /// The client URLs as bound, with the ports that were chosen for port 0.
@@ -200,6 +208,7 @@ impl<M: Member> Server<M> {
             count,
             self.config.extensive_metrics,
             self.config.features.clone(),
+            Arc::clone(&self.network),
         ));
         let access = Arc::new(self.config.access.clone());
         let slots = Arc::new(Semaphore::new(self.connection_limit()));

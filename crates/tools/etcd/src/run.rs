@@ -69,7 +69,7 @@ pub(crate) fn run(
     let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
     let peer_urls = peers.peer_urls();
     let peers = peers.serve()?;
-    let server = Server::over(sockets, bridge);
+    let server = Server::over(sockets, bridge).with_network(transport.stats());
     let end = async {
         tokio::select! {
             _ = terminate.recv() => End::Signal(SIGTERM),

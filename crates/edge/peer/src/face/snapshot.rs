@@ -21,7 +21,7 @@ use crate::codec::{Arrival, Intake, PlainDecoder};
 use crate::local::Local;
 use crate::shared::{Rejected, Shared};
 use crate::snapshot::size;
-use crate::stats::PeerStats;
+use mainstay_server::network::PeerStats;
 
 /// A piece of the file on its way to the thread that writes it. Without [`Piece::End`]
 /// the file is discarded.
@@ -92,45 +92,20 @@ where
             return error(StatusCode::BAD_REQUEST, &text);
         }
     };
-    let (from, stats) = (message.from, numbers_of(shared, message.from));
-    let index = message.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
-    if message.kind != MessageKind::Snap || index == Index(0) {
-        tracing::warn!(
-            "local-member-id" = %me,
-            "remote-snapshot-sender-id" = %from,
-            "message-type" = ?message.kind,
-            "unexpected Raft message type"
-        );
-        stats.snapshots_received.failed.inc();
-        return error(StatusCode::BAD_REQUEST, "wrong raft message type");
+    let stats = numbers_of(shared, message.from);
+    let under_way = stats.snapshots_received.begin();
+    if let Err(refusal) = is_wanted(shared, &message) {
+        return *refusal;
     }
-    // Before its gigabytes are taken.
-    if let Err(why @ (Rejected::Removed | Rejected::Mismatch)) = shared.admits(&message) {
-        stats.snapshots_received.failed.inc();
-        return forbidden(why);
-    }
+    let (from, index) = (message.from, index_of(&message));
     tracing::info!(
         "local-member-id" = %me,
         "remote-snapshot-sender-id" = %from,
         "incoming-snapshot-index" = index.0,
         "receiving database snapshot"
     );
-    let under_way = stats.snapshots_received.begin();
-    let saved = save(shared, &message, body, intake).await;
-    let outcome = match saved {
-        Ok(bytes) => {
-            stats.received_bytes.add(bytes);
-            tracing::info!(
-                "local-member-id" = %me,
-                "remote-snapshot-sender-id" = %from,
-                "incoming-snapshot-index" = index.0,
-                "incoming-snapshot-size-bytes" = bytes,
-                "incoming-snapshot-size" = size(bytes),
-                "download-took" = ?began.elapsed(),
-                "received and saved database snapshot"
-            );
-            hand_on(shared, message)
-        }
+    let bytes = match save(shared, &message, body, intake).await {
+        Ok(bytes) => bytes,
         Err(problem) => {
             tracing::warn!(
                 "local-member-id" = %me,
@@ -140,16 +115,44 @@ where
                 "failed to save incoming database snapshot"
             );
             let text = format!("failed to save KV snapshot ({problem})");
-            Err(error(StatusCode::INTERNAL_SERVER_ERROR, &text))
+            return error(StatusCode::INTERNAL_SERVER_ERROR, &text);
         }
     };
-    match outcome {
+    stats.received_bytes.add(bytes);
+    tracing::info!(
+        "local-member-id" = %me,
+        "remote-snapshot-sender-id" = %from,
+        "incoming-snapshot-index" = index.0,
+        "incoming-snapshot-size-bytes" = bytes,
+        "incoming-snapshot-size" = size(bytes),
+        "download-took" = ?began.elapsed(),
+        "received and saved database snapshot"
+    );
+    match hand_on(shared, message) {
         Ok(()) => {
             under_way.done(began.elapsed());
             no_content()
         }
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
+}
+
+fn index_of(message: &Message) -> Index {
+    message.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index)
+}
+
+/// Looks at the message before its gigabytes are taken.
+fn is_wanted(shared: &Shared, message: &Message) -> Result<(), Box<Response<RaftBody>>> {
+    if message.kind != MessageKind::Snap || index_of(message) == Index(0) {
+        tracing::warn!(
+            "local-member-id" = %shared.me().1,
+            "remote-snapshot-sender-id" = %message.from,
+            "message-type" = ?message.kind,
+            "unexpected Raft message type"
+        );
+        return Err(Box::new(error(StatusCode::BAD_REQUEST, "wrong raft message type")));
+    }
+    shared.admits(message).map_err(|why| Box::new(forbidden(why)))
 }
 
 /// The numbers about a sender; those about nobody when it is none that we know.
@@ -233,16 +236,18 @@ fn write_all(
     }
 }
 
-fn hand_on(shared: &Shared, message: Message) -> Result<(), Response<RaftBody>> {
+fn hand_on(shared: &Shared, message: Message) -> Result<(), Box<Response<RaftBody>>> {
     let result = shared.receive(message);
     shared.local().received();
-    result.map_err(|why| match why {
-        Rejected::Removed | Rejected::Mismatch => forbidden(why),
-        Rejected::Refused(why) => {
-            let me = shared.me().1;
-            tracing::warn!("local-member-id" = %me, error = %why, "failed to process Raft message");
-            let text = format!("failed to process raft message ({why})");
-            error(StatusCode::INTERNAL_SERVER_ERROR, &text)
-        }
+    result.map_err(|why| {
+        Box::new(match why {
+            Rejected::Removed | Rejected::Mismatch => forbidden(why),
+            Rejected::Refused(why) => {
+                let me = shared.me().1;
+                tracing::warn!("local-member-id" = %me, error = %why, "failed to process Raft message");
+                let text = format!("failed to process raft message ({why})");
+                error(StatusCode::INTERNAL_SERVER_ERROR, &text)
+            }
+        })
     })
 }

@@ -114,7 +114,7 @@ fn posts_of_messages() {
     let answer = post(&good);
     refused(&answer, 204, "");
     assert!(answer.head.contains("\r\nx-etcd-cluster-id: c1"));
-    assert_eq!(b.fake.take(1), [good.clone()]);
+    assert_eq!(b.fake.take(1), std::slice::from_ref(&good));
     let answer = ask(b, "GET", "/raft", &[], b"");
     refused(&answer, 405, "Method Not Allowed\n");
     assert!(answer.head.contains("\r\nallow: post"));

@@ -1,6 +1,7 @@
 //! Transports of several members over loopback, with members made of a few lists.
 
 mod bad_input;
+mod go_member;
 mod messages;
 mod snapshots;
 mod support;

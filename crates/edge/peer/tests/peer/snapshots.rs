@@ -150,8 +150,9 @@ fn a_stream_that_is_cut_off_is_discarded() {
     body.extend_from_slice(&Db::of(10_000));
     let (head, chunks) = request(b, &body);
     let end = chunks.len();
-    // In the message, in the file, and with only the last chunk, of no bytes, missing.
-    let cuts = [0, 4, 9, message - 1, message + 1, 1_200, 5_000, end - 600, end - 5, end - 3];
+    // In the message (fewer than may arrive at once: nobody sees these end), in the
+    // file, and with only the last chunk, of no bytes, missing.
+    let cuts = [0, 9, message - 1, message + 1, 1_200, 5_000, end - 600, end - 5, end - 3];
     let mut begun = 0;
     for cut in cuts {
         let mut socket = connect(b);

@@ -16,6 +16,7 @@ pub(crate) use requests::{Kind, Requests};
 
 use crate::http::HealthCells;
 use crate::member::Member;
+use crate::network::NetworkStats;
 
 /// A feature gate as `/metrics` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) struct Registry {
     pub(crate) health: HealthCells,
     /// `etcd_server_feature_enabled`.
     features: Vec<Feature>,
+    /// `etcd_network_*` about other members.
+    network: Arc<NetworkStats>,
     /// `etcd_network_server_stream_failures_total{Type="receive"}`, by the value of `API`.
     pub(crate) unreadable: [(&'static str, Counter); 2],
     /// `promhttp_metric_handler_requests_total{code="200"}`.
@@ -46,7 +49,12 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// A registry for `shards` shards; `extensive` is `--metrics=extensive`.
-    pub(crate) fn new(shards: usize, extensive: bool, features: Vec<Feature>) -> Registry {
+    pub(crate) fn new(
+        shards: usize,
+        extensive: bool,
+        features: Vec<Feature>,
+        network: Arc<NetworkStats>,
+    ) -> Registry {
         let cells = |_| Arc::new(grpc::ShardCells::new(extensive));
         Registry {
             shards: (0..shards).map(cells).collect(),
@@ -54,6 +62,7 @@ impl Registry {
             requests: Requests::default(),
             health: HealthCells::default(),
             features,
+            network,
             unreadable: ["watch", "lease-keepalive"].map(|api| (api, Counter::default())),
             scrapes: Counter::default(),
         }

@@ -3,6 +3,8 @@
 //! Names and labels are etcd 3.7.1's, which alerts and dashboards rely on; several
 //! gauges of its end in `_total`.
 
+mod peers;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mainstay_apply::Op;
@@ -67,6 +69,7 @@ pub(super) fn families<M: Member>(
     health(&mut table, registry);
     grpc(&mut table, registry);
     network(&mut table, registry);
+    peers::show(&mut table, member, &registry.network);
     operating_system(&mut table);
     table.0
 }

@@ -8,6 +8,7 @@ mod framing;
 mod http;
 mod metrics;
 mod net;
+mod network;
 mod peer;
 mod real;
 mod real_metrics;

@@ -80,6 +80,8 @@ const TABLE: &[(&str, Shows)] = &[
     ("etcd_mvcc_txn_total", Exactly(1.0)),
     ("etcd_network_client_grpc_received_bytes_total", Something),
     ("etcd_network_client_grpc_sent_bytes_total", Something),
+    // Itself; tests/network.rs has others.
+    ("etcd_network_known_peers", Exactly(1.0)),
     ("etcd_network_server_stream_failures_total", Exactly(1.0)),
     ("etcd_server_apply_duration_seconds", Something),
     ("etcd_server_client_requests_total", Something),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mainstay_proto::etcdserverpb as pb;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -17,7 +17,7 @@ use super::client::{Client, eventually, get, http1, run};
 use super::fake::{Running, host};
 use super::net::scratch;
 use crate::server::{BindError, Server, ServerConfig};
-use crate::tls::{TlsError, TlsFiles, TlsVersion};
+use crate::tls::{Allowed, TlsError, TlsFiles, TlsVersion};
 
 /// A certificate authority of a test.
 struct Authority {
@@ -44,6 +44,15 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let params = CertificateParams::new(names).expect("parameters");
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        Leaf { cert, key: key.serialize_pem() }
+    }
+
+    /// A client's, with a common name, for a host.
+    fn named(&self, name: &str, host: &str) -> Leaf {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
+        params.distinguished_name.push(DnType::CommonName, name);
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
         Leaf { cert, key: key.serialize_pem() }
     }
@@ -292,5 +301,37 @@ fn a_handshake_that_never_comes_frees_its_place() {
         assert_eq!(http1(stream, GET_HEALTH).await.0, 200);
         eventually(|| server.member.hung() == 0).await;
     });
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+#[test]
+fn only_allowed_names_and_hosts_are_let_in() {
+    let (dir, authority) = (scratch("tls-allowed"), Authority::new());
+    let ca = write(&dir, "ca.pem", &authority.pem);
+    let some = |text: &str| vec![text.to_owned()];
+    let rules = [
+        Allowed { names: some("member"), hosts: Vec::new() },
+        Allowed { names: Vec::new(), hosts: some("m1.example") },
+    ];
+    for allowed in rules {
+        let files = files(&dir, &authority.leaf());
+        let server = serve(TlsFiles { trusted_ca_file: Some(ca.clone()), allowed, ..files });
+        run(async {
+            let address = server.address();
+            let config = |leaf: &Leaf| client_config(authority.roots(), Some(leaf), &["http/1.1"]);
+            let welcome = authority.named("member", "m1.example");
+            let stream = connect(&address, config(&welcome)).await.expect("a handshake");
+            assert_eq!(http1(stream, GET_HEALTH).await.0, 200);
+            let stranger = authority.named("members", "m2.example");
+            assert!(is_refused(&address, config(&stranger)).await);
+            // As Go says it.
+            let mut stream = match connect(&address, config(&stranger)).await {
+                Err(error) => panic!("TLS 1.3 ends for the client before that: {error}"),
+                Ok(stream) => stream,
+            };
+            let error = stream.read(&mut [0; 1]).await.expect_err("refused");
+            assert!(error.to_string().contains("BadCertificate"), "{error}");
+        });
+    }
     std::fs::remove_dir_all(&dir).expect("removed");
 }

@@ -1,6 +1,6 @@
-//! What the transport counts, for `/metrics` (`etcd_network_*`).
+//! What is counted about other members, for `/metrics` (`etcd_network_*`).
 //!
-//! Atomics only; names and the text format belong to the server.
+//! Counted by the `peer` crate, shown by `metrics`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,21 +49,22 @@ pub struct SnapshotStats {
 impl SnapshotStats {
     /// Counts one as under way, until what this returns is dropped: as failed, unless
     /// it was told that it is done.
-    pub(crate) fn begin(&self) -> UnderWay<'_> {
+    pub fn begin(&self) -> UnderWay<'_> {
         self.under_way.add(1);
         UnderWay { stats: self, done: false }
     }
 }
 
 /// A snapshot under way. Whoever carries it may be dropped at any point.
-pub(crate) struct UnderWay<'a> {
+#[derive(Debug)]
+pub struct UnderWay<'a> {
     stats: &'a SnapshotStats,
     done: bool,
 }
 
 impl UnderWay<'_> {
     /// It arrived, `elapsed` after it began.
-    pub(crate) fn done(mut self, elapsed: Duration) {
+    pub fn done(mut self, elapsed: Duration) {
         self.done = true;
         self.stats.done.inc();
         self.stats.duration.observe(elapsed);
