@@ -174,7 +174,7 @@ async fn reads(
     for (kind, clients, cpu, p99) in rows {
         let row = Row { kind, loop_: Loop::Closed(clients) };
         let plan = Plan { row, space, warm_up: pair.warm_up, time: pair.time };
-        let shown = run(&server.endpoint, server.pid(), &plan).await;
+        let shown = run(&server.target(), &plan).await;
         server.check().map_err(|e| format!("{}: {row}: {e}", recipe.name))?;
         let shown = shown.map_err(|e| format!("{}: {row}: {e}", recipe.name))?;
         say_shown(recipe.name, &row, &shown);

@@ -43,6 +43,7 @@ impl Pair {
             data_dir: self.folder.join(format!("{}.etcd", side.name())),
             ports: self.ports,
             certificates,
+            others: Vec::new(),
         }
     }
 
@@ -81,10 +82,10 @@ async fn one_turn(pair: &Pair, recipe: &Recipe<'_>, rows: &[Row]) -> Result<Vec<
     fill(&server.endpoint, filling).await.map_err(|e| format!("{name}: filling: {e}"))?;
     let pinned = revision(&server.endpoint).await.map_err(|e| format!("{name}: {e}"))?;
     let space = Space { keys: pair.keys, value_bytes: pair.value_bytes, pinned };
-    let mut all = Vec::new();
+    let (mut all, target) = (Vec::new(), server.target());
     for row in rows {
         let plan = Plan { row: *row, space, warm_up: pair.warm_up, time: pair.time };
-        let shown = run(&server.endpoint, server.pid(), &plan).await;
+        let shown = run(&target, &plan).await;
         server.check().map_err(|e| format!("{name}: {row}: {e}"))?;
         let shown = shown.map_err(|e| format!("{name}: {row}: {e}"))?;
         report::say_shown(name, row, &shown);

@@ -13,10 +13,10 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::loads::Dice;
-use crate::measure::{Plan, Shown, Window};
+use crate::measure::{Plan, Shown, Target, Window};
 use crate::pace::Pace;
 use crate::rows::Loop;
-use crate::wire::{Call, Connection, Endpoint, WireError, frame};
+use crate::wire::{Call, Connection, WireError, frame};
 
 /// Who watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,22 +69,17 @@ struct Shared {
 }
 
 /// Runs the row.
-pub(crate) async fn run(
-    endpoint: &Endpoint,
-    pid: u32,
-    plan: &Plan,
-    fan: Fan,
-) -> Result<Shown, WireError> {
+pub(crate) async fn run(target: &Target, plan: &Plan, fan: Fan) -> Result<Shown, WireError> {
     let mut connections = Vec::new();
-    for _ in 0..fan.connections() {
-        connections.push(Connection::open(endpoint).await?);
+    for number in 0..fan.connections() {
+        connections.push(Connection::open(target.endpoint(number)).await?);
     }
     let mut calls = Vec::new();
     for stream in 0..fan.streams {
         let connection = &connections[(stream % connections.len() as u64) as usize];
         calls.push(create(connection, fan, stream).await?);
     }
-    let putting = Connection::open(endpoint).await?;
+    let putting = Connection::open(target.endpoint(0)).await?;
     let shared = Arc::new(Shared {
         fan,
         window: Window::new(plan.warm_up, plan.time),
@@ -96,7 +91,7 @@ pub(crate) async fn run(
     let readers: Vec<_> =
         calls.into_iter().map(|call| tokio::spawn(read(call, Arc::clone(&shared)))).collect();
     let putters = start_putters(&putting, plan, &shared)?;
-    let counters = shared.window.watch(pid).await;
+    let counters = shared.window.watch(target).await;
     for putter in putters {
         putter.await.map_err(|e| WireError::Malformed(e.to_string()))?;
     }

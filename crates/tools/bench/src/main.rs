@@ -1,7 +1,9 @@
 //! `bench`: loads for one server, and the comparison of two.
 
 mod big;
+mod cluster;
 mod compare;
+mod failover;
 mod fan;
 mod fill;
 mod loads;
@@ -29,6 +31,8 @@ const HELP: &str = "bench: load for etcd, measured on the server
 bench run --target HOST:PORT --pid PID [--rows ROWS] [--fill] [--ca FILE --cert FILE --key FILE] [...]
 bench compare --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls] [--rounds N] [...]
 bench big --ours BINARY --theirs BINARY --dir FOLDER [--plain] [--tls] [--rounds N] [...]
+bench cluster --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls] [--rounds N] [...]
+bench failover --ours BINARY --theirs BINARY --dir FOLDER [--times N]
 all: [--seconds S] [--warm-up S] [--keys N] [--value BYTES]
 
 ROWS are LOAD@CLIENTS (closed loop) or LOAD@RATE/s (open loop: latency counts from the
@@ -38,7 +42,10 @@ count keepalive watch1000s10 (1000 watchers of one prefix on 10 streams; CPU and
 are of delivered events) watchkeys1000s10 (each its own key).
 `compare` starts the two in turns (A B B A) on the same disk and prints medians and
 ratios, plain and with mutual TLS unless one is named; `big` loads a million keys of 1 KB
-by single puts, kills, restarts, hashes and lists.";
+by single puts, kills, restarts, hashes and lists. `cluster` is `compare` with three members
+of each, the clients spread over them and the members' figures summed; `failover` kills,
+stops (SIGSTOP) and ends (SIGTERM) the leader of three, N times each, and tells how long it
+takes until a put is acknowledged again.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -66,6 +73,15 @@ async fn dispatch(command: &str, options: &Options) -> Result<(), String> {
         "compare" => {
             options.only(&[&PAIR[..], &["rows"]].concat())?;
             compare(options).await
+        }
+        "cluster" => {
+            options.only(&[&PAIR[..], &["rows"]].concat())?;
+            cluster(options).await
+        }
+        "failover" => {
+            options.only(&["ours", "theirs", "dir", "times"])?;
+            let pair = pair(options, 1, 1, 1)?;
+            failover::failover(&pair, options.number("times", 30)?).await
         }
         "big" => {
             options.only(&PAIR)?;
@@ -110,6 +126,20 @@ async fn compare(options: &Options) -> Result<(), String> {
     }
     let how = "Closed loops have 1 connection for 1 client, 4 for 4, 9 for 64 and 30 for 1000; open loops 9; \
                watch streams share at most 10 and the puts have 1 of their own.";
+    say_tables(&pair, how, &tables)
+}
+
+async fn cluster(options: &Options) -> Result<(), String> {
+    let pair = pair(options, 2, 10_000, 256)?;
+    let rows = Row::parse_list(options.text("rows").unwrap_or(rows::CLUSTER))?;
+    let mut tables = Vec::new();
+    for tls in options.transports() {
+        say(&format!("# {}", transport(tls)));
+        let lines = cluster::compare(&pair, &rows, tls).await?;
+        tables.push((tls, report::table(&lines)));
+    }
+    let how = "Three members of each on one disk; connections are spread over the members, CPU, memory \
+               and bytes are summed over them.";
     say_tables(&pair, how, &tables)
 }
 
@@ -178,6 +208,7 @@ async fn run(options: &Options) -> Result<(), String> {
         fill::fill(&endpoint, plan).await.map_err(|e| e.to_string())?;
     }
     let pinned = loads::revision(&endpoint).await.map_err(|e| e.to_string())?;
+    let goal = measure::Target { endpoints: vec![endpoint], pids: vec![pid] };
     for row in rows {
         let plan = measure::Plan {
             row,
@@ -185,7 +216,7 @@ async fn run(options: &Options) -> Result<(), String> {
             warm_up: options.seconds("warm-up", 1.0)?,
             time: options.seconds("seconds", 4.0)?,
         };
-        let shown = measure::run(&endpoint, pid, &plan).await.map_err(|e| format!("{row}: {e}"))?;
+        let shown = measure::run(&goal, &plan).await.map_err(|e| format!("{row}: {e}"))?;
         report::say_shown("", &row, &shown);
     }
     Ok(())

@@ -99,11 +99,11 @@ impl Window {
     }
 
     /// Reads the counters at the window's two ends, having waited for both.
-    pub(crate) async fn watch(&self, pid: u32) -> [Counters; 2] {
+    pub(crate) async fn watch(&self, target: &Target) -> [Counters; 2] {
         tokio::time::sleep_until(self.begin).await;
-        let before = Counters::read(pid);
+        let before = Counters::read(&target.pids);
         tokio::time::sleep_until(self.end).await;
-        [before, Counters::read(pid)]
+        [before, Counters::read(&target.pids)]
     }
 
     /// The figures.
@@ -144,41 +144,57 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    fn read(pid: u32) -> Counters {
+    fn read(pids: &[u32]) -> Counters {
         Counters {
-            server: process::read(pid),
+            server: process::read_all(pids),
             client: process::read(std::process::id()),
             busy_ns: process::machine_busy_ns(),
         }
     }
 }
 
-/// Runs `plan` against a server whose process is `pid`.
-pub(crate) async fn run(endpoint: &Endpoint, pid: u32, plan: &Plan) -> Result<Shown, WireError> {
-    match plan.row.kind {
-        Kind::Watch(fan) => fan::run(endpoint, pid, plan, fan).await,
-        Kind::PagePinned(_) => beside_writes(endpoint, pid, plan).await,
-        _ => alone(endpoint, pid, plan).await,
+/// What is loaded: one server, or the members of a cluster.
+#[derive(Clone)]
+pub(crate) struct Target {
+    /// Connections are spread over these.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// The processes whose figures are summed.
+    pub(crate) pids: Vec<u32>,
+}
+
+impl Target {
+    /// The endpoint of connection `number`.
+    pub(crate) fn endpoint(&self, number: usize) -> &Endpoint {
+        &self.endpoints[number % self.endpoints.len()]
     }
 }
 
-async fn alone(endpoint: &Endpoint, pid: u32, plan: &Plan) -> Result<Shown, WireError> {
+/// Runs `plan` against `target`.
+pub(crate) async fn run(target: &Target, plan: &Plan) -> Result<Shown, WireError> {
+    match plan.row.kind {
+        Kind::Watch(fan) => fan::run(target, plan, fan).await,
+        Kind::PagePinned(_) => beside_writes(target, plan).await,
+        _ => alone(target, plan).await,
+    }
+}
+
+async fn alone(target: &Target, plan: &Plan) -> Result<Shown, WireError> {
     let window = Window::new(plan.warm_up, plan.time);
-    let load = Load::start(endpoint, plan, &window).await?;
-    let counters = window.watch(pid).await;
+    let load = Load::start(target, plan, &window).await?;
+    let counters = window.watch(target).await;
     load.wait().await;
     Ok(window.shown(&counters))
 }
 
 /// The row beside a steady trickle of writes, whose CPU time counts with the row's: it
 /// is a few per cent of it, and no two measurements could be subtracted that closely.
-async fn beside_writes(endpoint: &Endpoint, pid: u32, plan: &Plan) -> Result<Shown, WireError> {
+async fn beside_writes(target: &Target, plan: &Plan) -> Result<Shown, WireError> {
     let writes = Row { kind: Kind::Put, loop_: Loop::Open(WRITES_BESIDE) };
     let window = Window::new(plan.warm_up, plan.time);
     let beside = Window::new(plan.warm_up, plan.time);
-    let writing = Load::start(endpoint, &Plan { row: writes, ..*plan }, &beside).await?;
-    let load = Load::start(endpoint, plan, &window).await?;
-    let counters = window.watch(pid).await;
+    let writing = Load::start(target, &Plan { row: writes, ..*plan }, &beside).await?;
+    let load = Load::start(target, plan, &window).await?;
+    let counters = window.watch(target).await;
     load.wait().await;
     writing.wait().await;
     let mut shown = window.shown(&counters);
@@ -199,13 +215,13 @@ pub(crate) struct Load {
 impl Load {
     /// Connects and starts all clients; they stop at the window's end.
     pub(crate) async fn start(
-        endpoint: &Endpoint,
+        target: &Target,
         plan: &Plan,
         window: &Window,
     ) -> Result<Load, WireError> {
         let mut connections = Vec::new();
-        for _ in 0..plan.row.connections() {
-            connections.push(Connection::open(endpoint).await?);
+        for number in 0..plan.row.connections() {
+            connections.push(Connection::open(target.endpoint(number)).await?);
         }
         let pace = match plan.row.loop_ {
             Loop::Open(rate) => Some(Pace::start(rate, window.end)?),

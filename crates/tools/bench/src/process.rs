@@ -37,6 +37,17 @@ pub(crate) fn read(pid: u32) -> Reading {
     }
 }
 
+/// The counters of several processes, summed.
+pub(crate) fn read_all(pids: &[u32]) -> Reading {
+    pids.iter().map(|pid| read(*pid)).fold(Reading::default(), |sum, one| Reading {
+        cpu_ns: sum.cpu_ns + one.cpu_ns,
+        rss: sum.rss + one.rss,
+        rss_anon: sum.rss_anon + one.rss_anon,
+        rss_peak: sum.rss_peak + one.rss_peak,
+        written: sum.written + one.written,
+    })
+}
+
 /// The process's CPU clock: nanoseconds, where `/proc/PID/stat` has ticks of 10 ms.
 fn cpu_ns(pid: u32) -> u64 {
     let clock = i32::try_from(pid).ok().and_then(|p| clock_getcpuclockid(Pid::from_raw(p)).ok());

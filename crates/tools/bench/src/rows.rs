@@ -25,6 +25,10 @@ const OPEN_CLIENTS: usize = 256;
 /// Puts a second beside the pages of an older revision.
 pub(crate) const WRITES_BESIDE: f64 = 200.0;
 
+/// The rows that `bench cluster` runs unless told otherwise.
+pub(crate) const CLUSTER: &str =
+    "put@1,put@64,put@1000,range@1,range@64,range@1000,range-serializable@64";
+
 /// The rows that `bench compare` runs unless told otherwise.
 pub(crate) const DEFAULT: &str = "put@1,put@64,put@1000,put@2000/s,\
     range@1,range@64,range@1000,range@2000/s,txn@1,txn@64,txn@1000,txn@2000/s,\

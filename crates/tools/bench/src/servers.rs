@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::measure::Target;
 use crate::wire::{Connection, Endpoint};
 
 /// Certificates of one comparison: a CA, and one leaf for both sides.
@@ -128,15 +129,39 @@ pub(crate) struct Recipe<'a> {
     /// The client's port and the peers'.
     pub(crate) ports: (u16, u16),
     pub(crate) certificates: Option<&'a Certificates>,
+    /// The other members' names and peer ports.
+    pub(crate) others: Vec<(String, u16)>,
+}
+
+impl Recipe<'_> {
+    /// Where its standard error goes.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.data_dir.with_extension("log")
+    }
+
+    fn initial_cluster(&self) -> String {
+        let others = self.others.iter().map(|(name, port)| (name.as_str(), *port));
+        let member = |(name, port)| format!("{name}=http://127.0.0.1:{port}");
+        let all = std::iter::once((self.name, self.ports.1)).chain(others);
+        all.map(member).collect::<Vec<_>>().join(",")
+    }
 }
 
 impl Server {
     /// Starts it and waits for the first linearizable answer; returns how long that took.
     pub(crate) async fn start(recipe: &Recipe<'_>) -> Result<(Server, Duration), String> {
+        let begun = Instant::now();
+        let mut server = Server::spawn(recipe)?;
+        server.wait_ready(begun, &recipe.log()).await?;
+        Ok((server, begun.elapsed()))
+    }
+
+    /// Starts it and waits for nothing.
+    pub(crate) fn spawn(recipe: &Recipe<'_>) -> Result<Server, String> {
         let scheme = if recipe.certificates.is_some() { "https" } else { "http" };
         let client = format!("{scheme}://127.0.0.1:{}", recipe.ports.0);
         let peer = format!("http://127.0.0.1:{}", recipe.ports.1);
-        let log_path = recipe.data_dir.with_extension("log");
+        let log_path = recipe.log();
         let log =
             fs::File::create(&log_path).map_err(|e| format!("{}: {e}", log_path.display()))?;
         let mut command = Command::new(recipe.binary);
@@ -147,25 +172,23 @@ impl Server {
             .arg(format!("--advertise-client-urls={client}"))
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
-            .arg(format!("--initial-cluster={}={peer}", recipe.name))
+            .arg(format!("--initial-cluster={}", recipe.initial_cluster()))
             .arg("--log-level=warn")
             .args(recipe.certificates.map(Certificates::flags).unwrap_or_default())
             .arg(format!("--quota-backend-bytes={QUOTA}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let begun = Instant::now();
         let child = command.spawn().map_err(|e| format!("{}: {e}", recipe.binary.display()))?;
         let endpoint = Endpoint {
             address: format!("127.0.0.1:{}", recipe.ports.0),
             tls: recipe.certificates.map(|c| Arc::clone(&c.client)),
         };
-        let mut server = Server { child, endpoint };
-        server.wait_ready(begun, &log_path).await?;
-        Ok((server, begun.elapsed()))
+        Ok(Server { child, endpoint })
     }
 
-    async fn wait_ready(&mut self, begun: Instant, log: &Path) -> Result<(), String> {
+    /// Waits for the first linearizable answer.
+    pub(crate) async fn wait_ready(&mut self, begun: Instant, log: &Path) -> Result<(), String> {
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the server ended with {status}; see {}", log.display()));
@@ -196,9 +219,20 @@ impl Server {
         }
     }
 
+    /// This one server as what is loaded.
+    pub(crate) fn target(&self) -> Target {
+        Target { endpoints: vec![self.endpoint.clone()], pids: vec![self.pid()] }
+    }
+
     /// The process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait_end(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.wait();
     }
 
     /// Kills it as a power cut would, and waits until it is gone.

@@ -78,8 +78,9 @@ async fn an_open_loop_counts_from_the_intended_start() {
         warm_up: Duration::ZERO,
         time: Duration::from_millis(500),
     };
-    let load = Load::start(&endpoint, &plan, &window).await.expect("it listens");
-    let counters = window.watch(std::process::id()).await;
+    let target = Target { endpoints: vec![endpoint], pids: vec![std::process::id()] };
+    let load = Load::start(&target, &plan, &window).await.expect("it listens");
+    let counters = window.watch(&target).await;
     load.wait().await;
     let shown = window.shown(&counters);
     assert_eq!((shown.errors, shown.last_error.as_str()), (0, ""));

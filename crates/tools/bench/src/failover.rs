@@ -1,0 +1,155 @@
+//! How long a cluster of three is without a leader that acknowledges.
+
+use std::time::{Duration, Instant};
+
+use mainstay_proto::etcdserverpb as pb;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cluster::Cluster;
+use crate::compare::Pair;
+use crate::report::{say, shown_ratio};
+use crate::servers::{Server, version};
+use crate::stats::{Side, turns};
+use crate::wire::{Connection, Endpoint};
+
+/// A put that takes longer is given up and sent again.
+const PUT_PATIENCE: Duration = Duration::from_millis(250);
+/// The rest between two puts through one member.
+const REST: Duration = Duration::from_millis(2);
+/// A leader that is not replaced within this time never will be.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Rounds of one kind that a side runs before the other has its turn.
+const AT_ONCE: usize = 5;
+
+/// What happens to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Killed,
+    Paused,
+    Ended,
+}
+
+const FATES: [(Fate, &str); 3] = [
+    (Fate::Killed, "leader killed (SIGKILL)"),
+    (Fate::Paused, "leader paused (SIGSTOP)"),
+    (Fate::Ended, "leader ended (SIGTERM)"),
+];
+
+/// Runs `times` rounds of each kind on both sides, in turns, and prints the table.
+pub(crate) async fn failover(pair: &Pair, times: usize) -> Result<(), String> {
+    say(&format!("ours: {}; theirs: {}", version(&pair.ours)?, version(&pair.theirs)?));
+    say(
+        "Time from the signal until a put through another member is acknowledged, default timings.\n",
+    );
+    say("| what | p50 ms ours / theirs | ratio | p99 ms | ratio | worst ms | rounds |");
+    say("| --- | --- | --- | --- | --- | --- | --- |");
+    for (fate, name) in FATES {
+        let mut gaps: [Vec<f64>; 2] = Default::default();
+        for side in turns(times.div_ceil(AT_ONCE)) {
+            let gaps = &mut gaps[side as usize];
+            let rounds = AT_ONCE.min(times - gaps.len());
+            gaps.extend(rounds_of(pair, side, fate, rounds).await?);
+        }
+        gaps.iter_mut().for_each(|gaps| gaps.sort_by(f64::total_cmp));
+        let at = |quantile: f64| {
+            let of = |gaps: &Vec<f64>| gaps[((gaps.len() - 1) as f64 * quantile).round() as usize];
+            [of(&gaps[0]), of(&gaps[1])]
+        };
+        let (p50, p99, worst) = (at(0.5), at(0.99), at(1.0));
+        say(&format!(
+            "| {name} | {:.1} / {:.1} | {} | {:.1} / {:.1} | {} | {:.1} / {:.1} | {times} |",
+            p50[0],
+            p50[1],
+            shown_ratio(p50),
+            p99[0],
+            p99[1],
+            shown_ratio(p99),
+            worst[0],
+            worst[1],
+        ));
+    }
+    Ok(())
+}
+
+/// The gaps of some rounds on one cluster, in milliseconds.
+async fn rounds_of(pair: &Pair, side: Side, fate: Fate, rounds: usize) -> Result<Vec<f64>, String> {
+    let mut cluster = Cluster::start(pair, side, None).await?;
+    let mut gaps = Vec::new();
+    for _ in 0..rounds {
+        let leader = cluster.leader().await?;
+        let others: Vec<Endpoint> = cluster
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| *n != leader)
+            .map(|(_, member)| member.server.endpoint.clone())
+            .collect();
+        let pid = Pid::from_raw(cluster.members[leader].server.pid() as i32);
+        let gap = gap(pid, fate, others).await?;
+        gaps.push(gap.as_secs_f64() * 1e3);
+        recover(&mut cluster, leader, fate, pid).await?;
+    }
+    Ok(gaps)
+}
+
+/// From the signal to the first acknowledged put that was sent after it.
+async fn gap(leader: Pid, fate: Fate, others: Vec<Endpoint>) -> Result<Duration, String> {
+    let mut connections = Vec::new();
+    for endpoint in &others {
+        let connection = Connection::open(endpoint).await.map_err(|e| e.to_string())?;
+        // Whoever serves a put now has served one before.
+        put(&connection).await;
+        connections.push(connection);
+    }
+    let signal = match fate {
+        Fate::Killed => Signal::SIGKILL,
+        Fate::Paused => Signal::SIGSTOP,
+        Fate::Ended => Signal::SIGTERM,
+    };
+    kill(leader, signal).map_err(|e| format!("{signal}: {e}"))?;
+    let begun = Instant::now();
+    let tries = connections.into_iter().map(|connection| {
+        tokio::spawn(async move {
+            while !put(&connection).await {
+                tokio::time::sleep(REST).await;
+            }
+        })
+    });
+    let tries: Vec<_> = tries.collect();
+    let first = async {
+        while !tries.iter().any(tokio::task::JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    };
+    let came = tokio::time::timeout(LONGEST, first).await;
+    let gap = begun.elapsed();
+    tries.iter().for_each(tokio::task::JoinHandle::abort);
+    came.map_err(|_| format!("no put was acknowledged for {} s", LONGEST.as_secs()))?;
+    Ok(gap)
+}
+
+async fn put(connection: &Connection) -> bool {
+    let request =
+        pb::PutRequest { key: "failover".into(), value: "v".into(), ..Default::default() };
+    let answer = connection.unary("/etcdserverpb.KV/Put", &request);
+    let answer = tokio::time::timeout(PUT_PATIENCE, answer).await;
+    matches!(answer, Ok(Ok(pb::PutResponse { .. })))
+}
+
+/// Brings the old leader back and waits until all answer.
+async fn recover(
+    cluster: &mut Cluster<'_>,
+    leader: usize,
+    fate: Fate,
+    pid: Pid,
+) -> Result<(), String> {
+    if fate == Fate::Paused {
+        kill(pid, Signal::SIGCONT).map_err(|e| format!("SIGCONT: {e}"))?;
+    } else {
+        let member = &mut cluster.members[leader];
+        member.server.wait_end();
+        member.server = Server::spawn(&member.recipe)?;
+    }
+    cluster.wait_ready().await
+}
