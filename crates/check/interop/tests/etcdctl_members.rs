@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mainstay_interop::our;
+use mainstay_interop::{Kind, our};
 use trio::{Ports, Said, Trio, command, debian, eventually, ports, run};
 
 /// The start of a line, what 3.5.16 says, what ours says, and why. Both are only the
@@ -57,6 +57,9 @@ const STEPS: &[&str] = &[
     "member add m5 --learner --peer-urls=http://127.0.0.1:1",
     "member add m5 --peer-urls=$URL4",
     "member promote $M4",
+    "member remove $M4 -w json",
+    "member remove $M4",
+    "member add m4 --peer-urls=$URL4 -w json",
     "member update $M4 --peer-urls=http://127.0.0.1:1,http://127.0.0.1:2",
     "member list",
     "member update $M4 --peer-urls=$URL1",
@@ -66,17 +69,13 @@ const STEPS: &[&str] = &[
     "member update",
     "member update zz --peer-urls=$URL4",
     "member update 123 --peer-urls=http://127.0.0.1:9",
-    "member remove $M4 -w json",
-    "member remove $M4",
-    "member add m4 --peer-urls=$URL4 -w json",
     "member remove $M4 --hex -w json",
     "member add m4 --peer-urls=$URL4 -w table",
     "member list",
-    "member add m5 --peer-urls=http://127.0.0.1:1",
     "member remove $M4",
     "member add m4 --peer-urls=$URL4 -w fields",
     "member list",
-    "member remove $M4 -w protobuf",
+    "member remove $M4",
     "member remove",
     "member remove a b",
     "member remove zz",
@@ -236,8 +235,8 @@ fn plain(text: &str) -> String {
 }
 
 /// Runs the steps with `ctl` against a fresh cluster on these ports.
-fn tell(ctl: &Path, setup: &Path, ports: Ports, steps: &[&str]) -> Option<Vec<Said>> {
-    let mut trio = Trio::start(ports)?;
+fn tell(ctl: &Path, setup: &Path, kind: Kind, ports: Ports, steps: &[&str]) -> Option<Vec<Said>> {
+    let mut trio = Trio::start(kind, ports)?;
     let mut names = Names::read(&trio, setup);
     settle(&trio, &names, setup);
     let mut said = Vec::new();
@@ -284,16 +283,12 @@ fn settle(trio: &Trio, names: &Names, ctl: &Path) {
     });
 }
 
-fn same(steps: &[&str]) {
-    let Some(debian) = debian() else { return };
-    let ports = ports();
-    let theirs = tell(&debian, &debian, ports, steps).expect("the real etcd is there");
-    let ours = tell(&our("etcdctl"), &debian, ports, steps).expect("the real etcd is there");
+/// What must not differ, step by step; `explained` as [`EXPLAINED`].
+fn compare(steps: &[&str], theirs: &[Said], ours: &[Said], explained: &[(&str, &str, &str, &str)]) {
     let lines = steps.iter().filter(|step| !step.starts_with("kill "));
     let mut wrong = Vec::new();
-    for ((line, theirs), ours) in lines.zip(&theirs).zip(&ours) {
-        let explained = EXPLAINED.iter().find(|(start, ..)| line.starts_with(start));
-        let fits = match explained {
+    for ((line, theirs), ours) in lines.zip(theirs).zip(ours) {
+        let fits = match explained.iter().find(|(start, ..)| line.starts_with(start)) {
             Some((_, old, new, _)) => {
                 let has = |said: &Said, part| said.out.contains(part) || said.err.contains(part);
                 has(theirs, old) && has(ours, new) && theirs.code == ours.code
@@ -307,31 +302,69 @@ fn same(steps: &[&str]) {
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), ours.len(), wrong.join("\n"));
 }
 
+/// Our etcdctl beside Debian's, on clusters of the real etcd.
+fn same(steps: &[&str]) {
+    let Some(debian) = debian() else { return };
+    let ports = ports();
+    let run = |ctl: &Path| tell(ctl, &debian, Kind::Real, ports, steps);
+    let (theirs, ours) = (run(&debian), run(&our("etcdctl")));
+    let (theirs, ours) = theirs.zip(ours).expect("the real etcd is there");
+    compare(steps, &theirs, &ours, EXPLAINED);
+}
+
+/// Our members beside the real ones, as Debian's etcdctl sees them.
+fn same_members(steps: &[&str], explained: &[(&str, &str, &str, &str)]) {
+    let Some(debian) = debian() else { return };
+    let ports = ports();
+    let run = |kind| tell(&debian, &debian, kind, ports, steps);
+    let (theirs, ours) = (run(Kind::Real), run(Kind::Ours));
+    let (theirs, ours) = theirs.zip(ours).expect("the real etcd is there");
+    compare(steps, &theirs, &ours, explained);
+}
+
 #[test]
 fn members_and_leaders() {
     same(STEPS);
 }
 
+/// Member 3 goes away.
+const AWAY: &[&str] = &[
+    "kill 2",
+    "endpoint health --cluster --command-timeout=1s",
+    "endpoint status --cluster --command-timeout=1s -w json",
+    "endpoint hashkv --cluster --command-timeout=1s -w json",
+    "member add m4 --peer-urls=$URL4",
+    "member remove $M1",
+    "member remove $M2",
+    "member remove $M3",
+    "member list --endpoints=$ALL",
+];
+
 #[test]
 fn a_member_that_is_away() {
-    same(&[
-        "kill 2",
-        "endpoint health --cluster --command-timeout=1s",
-        "endpoint status --cluster --command-timeout=1s -w json",
-        "endpoint hashkv --cluster --command-timeout=1s -w json",
-        "member add m4 --peer-urls=$URL4",
-        "member remove $M1",
-        "member remove $M2",
-        "member remove $M3",
-        "member list --endpoints=$ALL",
-    ]);
+    same(AWAY);
+}
+
+/// What our members say otherwise than 3.5.16, as 3.7 does.
+const OURS: &[(&str, &str, &str, &str)] = &[
+    ("endpoint status --cluster", "3.5.16", "3.7.1", "3.7 says more of itself"),
+    ("endpoint hashkv --cluster", "", "", "3.7 adds the hash revision"),
+];
+
+#[test]
+fn members_of_ours_do_as_the_real_ones() {
+    same_members(STEPS, OURS);
+}
+
+#[test]
+fn a_member_of_ours_that_is_away() {
+    same_members(AWAY, OURS);
 }
 
 /// The whole of it in one command: the learner joins, catches up, and gets its vote.
-#[test]
-fn a_member_is_added_as_a_learner_and_promoted_when_it_is_ready() {
+fn added_as_a_learner_and_promoted_when_it_is_ready(kind: Kind) {
     let Some(debian) = debian() else { return };
-    let Some(mut trio) = Trio::start(ports()) else { return };
+    let Some(mut trio) = Trio::start(kind, ports()) else { return };
     let names = Names::read(&trio, &debian);
     settle(&trio, &names, &debian);
     for n in 0..100 {
@@ -363,7 +396,7 @@ fn a_member_is_added_as_a_learner_and_promoted_when_it_is_ready() {
         first.starts_with("Waiting for member ") && first.ends_with("not started yet"),
         "{first}"
     );
-    trio.spawn(3, &[&cluster, "--initial-cluster-state=existing"]).expect("the real etcd");
+    trio.spawn(3, &[&cluster, "--initial-cluster-state=existing"]).expect("etcd");
     assert!(next().contains("promoted in cluster"));
     assert!(child.wait().expect("our own child").success());
     let line = format!("member list --endpoints={}", trio.endpoint(0));
@@ -372,11 +405,131 @@ fn a_member_is_added_as_a_learner_and_promoted_when_it_is_ready() {
     assert!(fourth.contains("started") && fourth.ends_with("false"), "{fourth}");
 }
 
+#[test]
+fn a_real_member_is_promoted_when_it_is_ready() {
+    added_as_a_learner_and_promoted_when_it_is_ready(Kind::Real);
+}
+
+#[test]
+fn a_member_of_ours_is_promoted_when_it_is_ready() {
+    added_as_a_learner_and_promoted_when_it_is_ready(Kind::Ours);
+}
+
+/// Versions of a cluster of ours: down by one with the word of 3.7, up with our own.
+#[test]
+fn versions_go_down_and_up_when_they_are_told_to() {
+    let Some(trio) = Trio::start(Kind::Ours, ports()) else { return };
+    let ctl = our("etcdctl");
+    // Any member may be asked.
+    let ask = |line: &str| run(&ctl, &format!("{line} --endpoints={}", trio.endpoint(1)));
+    let says = |line: &str, text: &str| {
+        let said = ask(line);
+        assert_eq!((said.code, said.out.trim_end()), (Some(0), text), "{line}: {}", said.err);
+    };
+    let version_is = |version: &str| {
+        eventually(version, || {
+            let line = format!("cluster version: {version}\n");
+            ask("upgrade status").out.contains(&line).then_some(())
+        });
+    };
+    version_is("3.7.0");
+    let status = ask("upgrade status").out;
+    assert_eq!(status.matches(", 3.7.1, 3.7.0, false").count(), 3, "{status}");
+    assert!(!status.contains("held"), "{status}");
+    says("upgrade finalize", "The cluster version is 3.7.0 already");
+    says("downgrade validate 3.6", "Downgrade validate success, cluster version 3.7");
+    says("downgrade cancel", "Downgrade cancel success, cluster version 3.7");
+    says("downgrade enable 3.6", "Downgrade enable success, cluster version 3.7");
+    let again = ask("downgrade enable 3.6");
+    let job = "Error: etcdserver: cluster has a downgrade job in progress";
+    let wrong = "Error: etcdserver: invalid downgrade target version";
+    // The leader may have lowered the version already.
+    assert!([job, wrong].contains(&again.err.trim_end()), "{again:?}");
+    version_is("3.6.0");
+    let held = ask("upgrade finalize");
+    assert_eq!(held.code, Some(1));
+    assert!(held.err.contains("a downgrade to 3.6.0 is under way"), "{held:?}");
+    says("downgrade cancel", "Downgrade cancel success, cluster version 3.6");
+    let status = ask("upgrade status").out;
+    assert!(status.contains("held: it is held until `etcdctl upgrade finalize`"), "{status}");
+    says("upgrade finalize", "Cluster version raised from 3.6.0 to 3.7.0");
+    version_is("3.7.0");
+}
+
+/// A learner of ours answers little, until it is promoted.
+#[test]
+fn a_learner_answers_reads_that_may_be_old() {
+    let Some(debian) = debian() else { return };
+    let Some(mut trio) = Trio::start(Kind::Ours, ports()) else { return };
+    let names = Names::read(&trio, &debian);
+    settle(&trio, &names, &debian);
+    let first = trio.endpoint(0);
+    let ask = |line: &str, endpoint: &str| run(&debian, &format!("{line} --endpoints={endpoint}"));
+    assert_eq!(ask("put k v", &first).code, Some(0));
+    let line = format!("member add m4 --learner --peer-urls={}", trio.peer_url(3));
+    let added = ask(&line, &first).out;
+    let id = added.split_whitespace().nth(1).expect("Member ID added").to_owned();
+    let cluster = added.lines().find_map(|line| line.strip_prefix("ETCD_INITIAL_CLUSTER=\""));
+    let cluster = cluster.expect("the cluster").trim_end_matches('"');
+    let cluster = format!("--initial-cluster={cluster}");
+    trio.spawn(3, &[&cluster, "--initial-cluster-state=existing"]).expect("ours");
+    let learner = trio.endpoint(3);
+    eventually("the learner has caught up", || {
+        let got = ask("get k --consistency=s --command-timeout=1s", &learner);
+        (got.out == "k\nv\n").then_some(())
+    });
+    let status = ask("endpoint status", &learner).out;
+    assert_eq!(status.split(", ").nth(5), Some("true"), "{status}");
+    for refused in ["get k", "put k w", "member list", "lease list", "alarm list", "compaction 2"] {
+        let said = ask(refused, &learner);
+        assert_eq!(said.err, "Error: etcdserver: rpc not supported for learner\n", "{refused}");
+    }
+    assert_eq!(
+        ask(&format!("move-leader {id}"), &trio.endpoints()).err,
+        "Error: etcdserver: bad leader transferee\n"
+    );
+    eventually("it is promoted", || {
+        // Through a member that may have to ask the leader.
+        let said = ask(&format!("member promote {id}"), &trio.endpoint(1));
+        (said.code == Some(0)).then_some(())
+    });
+    eventually("it answers", || {
+        (ask("get k --command-timeout=1s", &learner).out == "k\nv\n").then_some(())
+    });
+}
+
+/// What only the leader knows about leases, asked through every member.
+#[test]
+fn leases_are_answered_by_every_member() {
+    let Some(debian) = debian() else { return };
+    let Some(trio) = Trio::start(Kind::Ours, ports()) else { return };
+    for n in 0..3 {
+        let ask = |line: &str| run(&debian, &format!("{line} --endpoints={}", trio.endpoint(n)));
+        let granted = ask("lease grant 1000").out;
+        let id = granted.split(' ').nth(1).expect("lease ID granted").to_owned();
+        assert_eq!(ask(&format!("put k{n} v --lease={id}")).code, Some(0));
+        let renewed = ask(&format!("lease keep-alive --once {id}")).out;
+        assert_eq!(renewed, format!("lease {id} keepalived with TTL(1000)\n"));
+        let times = ask(&format!("lease timetolive --keys {id}")).out;
+        let (before, after) = times.split_once("remaining(").expect("what is left");
+        assert_eq!(before, format!("lease {id} granted with TTL(1000s), "));
+        assert!(after.ends_with(&format!("s), attached keys([k{n}])\n")), "{times}");
+        assert_eq!(ask("lease list").out.lines().count(), 2);
+        assert_eq!(ask(&format!("lease revoke {id}")).out, format!("lease {id} revoked\n"));
+        assert_eq!(
+            ask(&format!("lease timetolive {id}")).out,
+            format!("lease {id} already expired\n")
+        );
+        let gone = ask(&format!("lease keep-alive --once {id}"));
+        assert_eq!(gone.err, "Error: etcdserver: requested lease not found\n");
+    }
+}
+
 /// A member of etcd's own has no calls of ours, and says so in words.
 #[test]
 fn upgrade_needs_a_member_of_ours() {
     let Some(_) = debian() else { return };
-    let Some(trio) = Trio::start(ports()) else { return };
+    let Some(trio) = Trio::start(Kind::Real, ports()) else { return };
     let said = run(&our("etcdctl"), &format!("upgrade status --endpoints={}", trio.endpoint(0)));
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("does not run Mainstay"), "{said:?}");

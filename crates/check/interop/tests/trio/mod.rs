@@ -1,5 +1,5 @@
-//! Three members of the real etcd that make a cluster, and command lines of an
-//! etcdctl against them.
+//! Three members of the real etcd, or of ours, that make a cluster, and command lines
+//! of an etcdctl against them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mainstay_interop::{Folder, Peer, peer};
+use mainstay_interop::{Folder, Kind, Peer, our, peer};
 
 /// Nothing in these tests takes longer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,16 +26,17 @@ pub(crate) fn ports() -> Ports {
 
 /// A running cluster; killed when dropped.
 pub(crate) struct Trio {
+    kind: Kind,
     folder: Folder,
     ports: Ports,
     members: BTreeMap<usize, Child>,
 }
 
 impl Trio {
-    /// A fresh cluster of the real etcd; `None` when that is missing.
-    pub(crate) fn start(ports: Ports) -> Option<Trio> {
+    /// A fresh cluster; `None` when the real etcd is missing.
+    pub(crate) fn start(kind: Kind, ports: Ports) -> Option<Trio> {
         let folder = Folder::new("trio");
-        let mut trio = Trio { folder, ports, members: BTreeMap::new() };
+        let mut trio = Trio { kind, folder, ports, members: BTreeMap::new() };
         let cluster: Vec<String> =
             (0..3).map(|n| format!("m{}={}", n + 1, trio.peer_url(n))).collect();
         let cluster = format!("--initial-cluster={}", cluster.join(","));
@@ -48,7 +49,10 @@ impl Trio {
 
     /// Starts member `n` with these flags.
     pub(crate) fn spawn(&mut self, n: usize, flags: &[&str]) -> Option<()> {
-        let binary = peer(Peer::Etcd)?;
+        let binary = match self.kind {
+            Kind::Ours => our("etcd"),
+            Kind::Real => peer(Peer::Etcd)?,
+        };
         let dir = self.folder.path().join(format!("m{}.etcd", n + 1));
         let log = File::create(dir.with_extension("log")).expect("a new file");
         let (client, peer) = (self.client_url(n), self.peer_url(n));
@@ -64,7 +68,7 @@ impl Trio {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("the real etcd starts");
+            .expect("etcd starts");
         self.members.insert(n, child);
         Some(())
     }
