@@ -5,6 +5,7 @@
 //! skipped in silence: [`peer`] prints what did not run, and in CI
 //! (`MAINSTAY_REQUIRE_PEERS`) it is a failure.
 
+pub mod cluster;
 pub mod differential;
 mod folder;
 mod lives;

@@ -11,10 +11,10 @@
 //! * what watcher and reader saw is what the history says;
 //! * leases and the compaction are as acknowledged.
 
-mod model;
-mod observe;
+pub(crate) mod model;
+pub(crate) mod observe;
 mod verify;
-mod writer;
+pub(crate) mod writer;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

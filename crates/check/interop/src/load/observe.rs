@@ -54,7 +54,8 @@ async fn open_watch(
     Ok((requests, answers.map_err(|e| e.to_string())?.into_inner()))
 }
 
-fn note(history: &mut History, answer: &pb::WatchResponse) -> Result<(), String> {
+/// Adds an answer's events.
+pub(crate) fn note(history: &mut History, answer: &pb::WatchResponse) -> Result<(), String> {
     if answer.canceled {
         return Err(format!("the watch was canceled: {answer:?}"));
     }

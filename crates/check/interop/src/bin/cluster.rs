@@ -1,0 +1,54 @@
+//! `cluster SCENE --seed S [--times N] [--writes N] [--size N]`: a cluster of ours and
+//! of the real etcd under load, for as long as is asked. Scenes: `roll` (a rolling swap
+//! there and back), `rounds` (N faults of leaders; each seed has its own mix of makes).
+
+use std::error::Error;
+use std::io::Write as _;
+use std::time::Instant;
+
+use mainstay_interop::cluster::{Make, Report, scene};
+
+/// How long a leader sleeps or is cut off, in milliseconds.
+const LASTS: std::ops::Range<u64> = 3_000..10_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let (mut seed, mut times, mut writes, mut size) = (1, 20, 1_000, 3);
+    while let Some(arg) = args.next() {
+        let value = args.next().unwrap_or_default().parse::<u64>()?;
+        match arg.as_str() {
+            "--seed" => seed = value,
+            "--times" => times = usize::try_from(value)?,
+            "--writes" => writes = usize::try_from(value)?,
+            "--size" => size = usize::try_from(value)?,
+            other => return Err(format!("{other}: --seed, --times, --writes, --size").into()),
+        }
+    }
+    let begun = Instant::now();
+    let judged = match name.as_str() {
+        "roll" => scene::roll(seed, size, writes),
+        "rounds" => scene::rounds(seed, &makes(seed, size), times, LASTS),
+        other => return Err(format!("{other:?}: roll or rounds").into()),
+    };
+    let judged = judged.ok_or("a peer is missing")?;
+    // Unwinding keeps the data.
+    let report = judged.unwrap_or_else(|why| panic!("{name}, seed {seed}: {why}"));
+    tell(&name, seed, &begun, &report)?;
+    Ok(())
+}
+
+/// At least one of each; which ones, the seed says.
+fn makes(seed: u64, size: usize) -> Vec<Make> {
+    let ours = |n: usize| (n as u64 + seed).is_multiple_of(2);
+    (0..size).map(|n| if ours(n) { Make::Ours } else { Make::Go }).collect()
+}
+
+fn tell(name: &str, seed: u64, begun: &Instant, report: &Report) -> Result<(), Box<dyn Error>> {
+    let mut out = std::io::stdout();
+    for (words, count) in &report.words {
+        writeln!(out, "{count:8} {words}")?;
+    }
+    writeln!(out, "{name}, seed {seed}, {:?}: {}", begun.elapsed(), report.line())?;
+    Ok(())
+}

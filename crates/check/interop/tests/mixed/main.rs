@@ -1,0 +1,12 @@
+//! Members of ours and of the real etcd in one cluster, live.
+
+mod rolling;
+mod rounds;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One cluster at a time: they are judged by the time that they take, too.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
