@@ -23,6 +23,7 @@ mod op;
 pub mod quota;
 mod reply;
 mod txn;
+mod v2;
 
 pub use alarms::Alarms;
 pub use committed::{CommittedState, committed_state};

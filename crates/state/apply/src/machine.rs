@@ -1,5 +1,6 @@
 //! The replicated state machine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mainstay_auth::{Auth, Identity};
@@ -58,6 +59,8 @@ pub struct Machine {
     applied: (Index, Term),
     /// Row `storageVersion` of bucket `meta`.
     storage_version: Option<Version>,
+    /// Members whose rows 3.5 has left behind, until the next batch.
+    pub(crate) members_to_mend: BTreeSet<MemberId>,
 }
 
 /// What [`Machine::load`] has made from the rows.
@@ -105,6 +108,7 @@ impl Machine {
             alarms: Arc::new(parts.alarms),
             applied: parts.applied,
             storage_version: parts.storage_version,
+            members_to_mend: BTreeSet::new(),
         }
     }
 
@@ -140,6 +144,7 @@ impl Machine {
             counts: Counts::default(),
             local: request_id != 0 && is_local(request_id),
         };
+        self.mend_members(&mut turn);
         if !self.auth.is_stored() {
             Arc::make_mut(&mut self.auth).store_first_revision(&mut turn.batch);
         }
@@ -251,6 +256,11 @@ impl Machine {
     /// batch must have been appended.
     pub fn view(&self) -> Arc<View> {
         Arc::new(self.store.view())
+    }
+
+    /// The version that the storage names; 3.5 names none.
+    pub(crate) fn storage_version(&self) -> Option<Version> {
+        self.storage_version
     }
 
     /// The last applied entry.

@@ -254,6 +254,13 @@ fn copied(dir: &Path) -> SimDisk {
     disk.create_dir_all(Path::new("/snap")).unwrap();
     disk.create_dir_all(Path::new("/theirs")).unwrap();
     disk.install("/theirs/db", &std::fs::read(dir.join("member/snap/db")).unwrap());
+    for file in std::fs::read_dir(dir.join("member/snap")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "snap") {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            disk.install(format!("/theirs/{name}"), &std::fs::read(&path).unwrap());
+        }
+    }
     for file in std::fs::read_dir(dir.join("member/wal")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "wal") {
@@ -265,6 +272,10 @@ fn copied(dir: &Path) -> SimDisk {
 }
 
 fn open(disk: &SimDisk) -> Machine {
+    open_at(disk, "/snap/db")
+}
+
+fn open_at(disk: &SimDisk, path: &str) -> Machine {
     let options = Options {
         lease_ttl_min: 2,
         learners_max: 1,
@@ -273,7 +284,7 @@ fn open(disk: &SimDisk) -> Machine {
         allow_auth: true,
     };
     let disk = Arc::new(disk.clone());
-    Machine::open(disk, Path::new("/snap/db"), OpenOptions::default(), options).unwrap()
+    Machine::open(disk, Path::new(path), OpenOptions::default(), options).unwrap()
 }
 
 /// What `etcdctl endpoint hashkv` says: hash and compact revision.

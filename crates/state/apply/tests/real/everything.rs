@@ -1,12 +1,17 @@
 //! Every kind of entry that 3.5.16 writes without authentication, and the rows it makes
 //! of them.
 
-use mainstay_raft::EntryKind;
+use std::path::Path;
+
+use mainstay_env_sim::SimDisk;
+use mainstay_membership::{Membership, V2Snapshot};
+use mainstay_raft::{Entry, EntryKind};
+use mainstay_wal::SnapshotMark;
 use serde_json::{Value, json};
 
 use crate::gateway::post;
 use crate::generate::Dice;
-use crate::{Etcd, copied, program, replayed, rows, run_requests, seed};
+use crate::{Etcd, copied, open_at, program, replayed, rows, run_requests, seed};
 
 /// The identity in an answer about members, in decimal as the gateway writes it.
 fn id(member: &Value) -> String {
@@ -53,13 +58,50 @@ fn rarer_requests(etcd: &Etcd, dice: &mut Dice) {
             }
         }
     }
+    // 3.5.16 applies it and forgets to answer.
+    let downgrade = json!({ "action": "ENABLE", "version": "3.4" });
+    post(etcd.port, "/v3/maintenance/downgrade", &downgrade);
+}
+
+/// A start from the real directory has the real membership, although the db's rows are
+/// those of the members' first day.
+fn take_over(disk: &SimDisk, membership: &Membership) {
+    let wal = Path::new("/wal");
+    let marks = mainstay_wal::valid_snapshots(disk, wal).unwrap();
+    let (snap, broken) =
+        mainstay_wal::snap::load_newest(disk, Path::new("/theirs"), &marks).unwrap();
+    assert!(broken.is_empty());
+    let snap = snap.expect("so many entries take a snapshot");
+    let v2 = V2Snapshot::parse(&snap.data).unwrap().membership;
+    let mark = SnapshotMark { index: snap.index, term: snap.term, conf_state: None };
+    let behind = mainstay_wal::read(disk, wal, &mark).unwrap().entries;
+    let all = mainstay_wal::read(disk, wal, &SnapshotMark::default()).unwrap().entries;
+    for (v2, entries) in [(v2, behind), (Membership::default(), all)] {
+        let mut machine = open_at(disk, "/theirs/db");
+        assert_ne!(**machine.membership(), *membership, "3.5.16 mends no row");
+        let wrong = machine.take_v2_membership(v2, &entries).unwrap();
+        assert_eq!(wrong.len(), 1, "the others are gone");
+        assert_eq!(**machine.membership(), *membership);
+        assert_eq!(machine.take_v2_membership(membership.clone(), &[]).unwrap().len(), 0);
+    }
+    let mut machine = open_at(disk, "/theirs/db");
+    machine.take_v2_membership(membership.clone(), &[]).unwrap();
+    let (index, term) = machine.applied();
+    let entry =
+        Entry { index: index.next(), term, kind: EntryKind::Normal, data: bytes::Bytes::new() };
+    let applied = machine.apply(&entry, |_| false).unwrap();
+    machine.backend().append(applied.batch.unwrap());
+    machine.backend().commit().unwrap();
+    drop(machine);
+    assert_eq!(**open_at(disk, "/theirs/db").membership(), *membership, "now its rows tell");
 }
 
 #[test]
 fn a_real_log_gives_the_real_rows() {
     let Some(program) = program("a_real_log_gives_the_real_rows") else { return };
     let seed = seed();
-    let mut etcd = Etcd::start_with(&program, "rows", &["--unsafe-no-fsync"]);
+    let options = ["--unsafe-no-fsync", "--snapshot-count", "300"];
+    let mut etcd = Etcd::start_with(&program, "rows", &options);
     run_requests(&etcd, seed + 1);
     rarer_requests(&etcd, &mut Dice::new(seed));
     etcd.stop();
@@ -71,7 +113,10 @@ fn a_real_log_gives_the_real_rows() {
     });
     assert_eq!(changes, 1 + 4 * 3, "the first member, and what was asked");
     assert_eq!(machine.membership().removed().len(), 3);
+    assert_eq!(machine.membership().downgrade().target, "3.4.0");
+    let membership = machine.membership().clone();
     drop(machine);
     let count = rows::agree(&disk);
+    take_over(&disk, &membership);
     assert!(count > 50, "{count} rows");
 }
