@@ -77,12 +77,20 @@ async fn post(shared: &Shared, peer: &Peer, message: &Message) -> io::Result<()>
     result
 }
 
+/// What a member says to a message for another ([`Rejected::Mismatch`]).
+///
+/// [`Rejected::Mismatch`]: crate::shared::Rejected::Mismatch
+const MISMATCH: &str = "mismatch member";
+
 /// Understands the answer to a POST (http.md 3.6).
 pub(crate) fn judge(shared: &Shared, peer: &Peer, answer: &Answer) -> io::Result<()> {
     let text = answer.text();
     let (me, remote) = (shared.me(), peer.id);
     Err(io::Error::other(match (answer.status, text.as_str()) {
         (204, _) => return Ok(()),
+        // It is another member than we think: it has the address of one that left, and
+        // we will be told. Go's members take this for their own removal, and stop.
+        (403, text) if text.contains(MISMATCH) => text.to_owned(),
         (403, _) => {
             shared.local().removed_for_good();
             REMOVED.to_owned()

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use mainstay_driver::{CallError, PeerAnswer, PeerCall, Transport as _};
 use mainstay_membership::{Member, cluster_id, member_id};
 use mainstay_raft::{Message, MessageKind};
+use mainstay_server::{ClientTls, TlsFiles};
 use mainstay_types::{Index, LeaseId, MemberId, Term, Version};
 
 use crate::support::{Door, Fake, Node, wait};
+use crate::tls::Authority;
 
 /// A Go member, its folder and what it logs; gone when dropped.
 struct Go {
@@ -42,14 +44,23 @@ fn free() -> String {
 }
 
 impl Go {
-    /// Founds a cluster of itself and ours, which is reached at `ours`.
-    fn start(program: &str, name: &str, ours: &str) -> Go {
+    /// Founds a cluster of itself and ours, which is reached at `ours`; with `tls`,
+    /// both show certificates to each other.
+    fn start(program: &str, name: &str, ours: &str, tls: Option<&TlsFiles>) -> Go {
         let dir = std::env::temp_dir().join(format!("mainstay-go-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a folder");
-        let (client, peer) = (free(), format!("http://{}", free()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (client, peer) = (free(), format!("{scheme}://{}", free()));
         let log = std::fs::File::create(dir.join("log")).expect("a file");
         let client_url = format!("http://{client}");
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(TlsFiles { cert_file, key_file, trusted_ca_file: Some(ca), .. }) = tls {
+            command.arg("--peer-client-cert-auth").arg("--peer-trusted-ca-file").arg(ca);
+            command.arg("--peer-cert-file").arg(cert_file);
+            command.arg("--peer-key-file").arg(key_file);
+            command.args(["--peer-cert-allowed-cn", "member"]);
+        }
+        let child = command
             .args(["--name", "go", "--data-dir"])
             .arg(dir.join("data"))
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
@@ -185,7 +196,7 @@ fn etcd_3_5_leads_and_we_follow() {
     };
     let (door, token) = (Door::open(), "peer-test");
     let ours = door.url();
-    let go = Go::start(&program, token, &ours);
+    let go = Go::start(&program, token, &ours, None);
     let me = member_id(&[ours], token, None);
     let cluster = cluster_id([me, go.peer.id]);
     let node = Node::start_at(door, Fake::new(me.0, cluster), None, None);
@@ -224,6 +235,41 @@ fn etcd_3_5_leads_and_we_follow() {
     put(&go, &node, &mut follower);
     assert!(node.transport.connected_for(go.peer.id).is_some());
     assert!(!node.fake.until(|seen| Some(seen.removed_for_good)));
+}
+
+#[test]
+fn etcd_3_5_and_we_show_certificates() {
+    let Ok(program) = std::env::var("MAINSTAY_ETCD_3516") else {
+        eprintln!("NOT RUN: needs MAINSTAY_ETCD_3516 (path of etcd 3.5.16)");
+        return;
+    };
+    let authority = Authority::new("go");
+    let (theirs, mut files) = (
+        authority.sign("go", "member", "127.0.0.1"),
+        authority.sign("ours", "member", "127.0.0.1"),
+    );
+    files.allowed.names = vec!["member".to_owned()];
+    let (door, token) = (Door::open(), "peer-tls");
+    let ours = door.url().replace("http", "https");
+    let go = Go::start(&program, token, &ours, Some(&theirs));
+    let me = member_id(&[ours], token, None);
+    let fake = Fake::new(me.0, cluster_id([me, go.peer.id]));
+    let dial = ClientTls::load(files.clone()).expect("certificates");
+    let node = Node::start_at(door, fake, Some(dial), Some(authority.listen(&files)));
+    node.follow(&[node.as_member(), go.peer.clone()]);
+    node.wait_for(go.peer.id);
+    let mut follower =
+        Follower { term: Term(1), last: Index(2), forgetful: false, seen: Vec::new() };
+    put(&go, &node, &mut follower);
+    // One whose name is not allowed is turned away, and it says so.
+    let stranger = authority.sign("stranger", "stranger", "127.0.0.1");
+    let dial = ClientTls::load(stranger.clone()).expect("certificates");
+    let listen = authority.listen(&stranger);
+    let fake = Fake::new(me.0, cluster_id([me, go.peer.id]));
+    let turned = Node::start_at(Door::open(), fake, Some(dial), Some(listen));
+    turned.follow(&[turned.as_member(), go.peer.clone()]);
+    go.says(&["rejected connection", "client certificate authentication failed"]);
+    assert_eq!(turned.transport.connected_for(go.peer.id), None);
 }
 
 /// Questions outside raft, while ours follows.

@@ -250,3 +250,17 @@ fn a_membership_that_comes_early_waits_for_the_member() {
     transport.stop();
     transport.stop();
 }
+
+#[test]
+fn another_member_at_the_address_is_no_reason_to_stop() {
+    let (a, b) = (Node::start(1), Node::start(2));
+    // Number 3 was there before; `a` has not heard that it left.
+    let mut gone = b.as_member();
+    gone.id = MemberId(3);
+    a.follow(&[a.as_member(), gone]);
+    let lost = Message { to: MemberId(3), ..numbered(MessageKind::Vote, &a, &b, 1) };
+    a.transport.send(vec![lost]);
+    a.fake.until(|seen| seen.unreachable.contains(&MemberId(3)).then_some(()));
+    assert!(!a.fake.until(|seen| Some(seen.removed_for_good)));
+    assert!(b.fake.until(|seen| Some(seen.messages.is_empty())));
+}

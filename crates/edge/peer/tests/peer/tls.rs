@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::support::{CLUSTER, Door, Fake, Node, numbered, wait};
 
 /// An authority and a folder for what it signs; removed when dropped.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     dir: PathBuf,
@@ -29,7 +29,7 @@ impl Drop for Authority {
 }
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub(crate) fn new(name: &str) -> Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,7 +41,7 @@ impl Authority {
     }
 
     /// Signs a certificate for `host` with this common name, into files of this name.
-    fn sign(&self, file: &str, common_name: &str, host: &str) -> TlsFiles {
+    pub(crate) fn sign(&self, file: &str, common_name: &str, host: &str) -> TlsFiles {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
         params.distinguished_name.push(DnType::CommonName, common_name);
@@ -57,7 +57,7 @@ impl Authority {
     }
 
     /// What a listener with `files` uses; it wants a certificate of ours.
-    fn listen(&self, files: &TlsFiles) -> Arc<ServerConfig> {
+    pub(crate) fn listen(&self, files: &TlsFiles) -> Arc<ServerConfig> {
         let pem = |path: &Path| std::fs::read(path).expect("written before");
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM");
