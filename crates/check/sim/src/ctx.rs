@@ -83,7 +83,8 @@ impl Ctx {
         if self.faults && self.dice.one_in(one_in) {
             self.stats.count(story);
             let power = self.dice.one_in(2);
-            let delay = self.dice.below(20 * MS);
+            let longest = [2, 20, 200][self.dice.below(3) as usize] * MS;
+            let delay = self.dice.below(longest);
             self.schedule.after(delay, Event::Kill { id, power });
         }
     }

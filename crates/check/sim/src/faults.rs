@@ -139,7 +139,7 @@ impl World {
             if self.ctx.dice.one_in(2) {
                 self.ask_read(id);
             }
-            self.ctx.maybe_kill(8, id, "fault: killed as a new leader");
+            self.ctx.maybe_kill(self.ctx.plan.crown_kill, id, "fault: killed as a new leader");
         }
     }
 

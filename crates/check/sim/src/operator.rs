@@ -47,6 +47,15 @@ impl World {
 
     fn draw_change(&mut self, voters: &[MemberId], learners: &[MemberId]) -> Option<Change> {
         let dice = &mut self.ctx.dice;
+        if dice.one_in(8) {
+            // Nonsense, to be refused when it is applied.
+            let at = dice.below(voters.len() as u64) as usize;
+            return Some(match dice.below(3) {
+                0 => Change::Promote(voters[at]),
+                1 => Change::Remove(MemberId(FIRST_JOINER - 1)),
+                _ => Change::Add(member(self.gone.first().copied().unwrap_or(voters[at]))),
+            });
+        }
         if let Some(learner) = learners.first()
             && !dice.one_in(3)
         {

@@ -47,6 +47,10 @@ pub(crate) struct Plan {
     pub(crate) watchers: usize,
     /// Average time between faults.
     pub(crate) fault_every: Time,
+    /// One new leader in so many is killed soon.
+    pub(crate) crown_kill: u64,
+    /// Bytes of entries in a message.
+    pub(crate) message_bytes: u64,
     /// Whether members come and go.
     pub(crate) membership: bool,
     /// Faults happen until here.
@@ -80,6 +84,8 @@ impl Plan {
             keys: [2, 6, 20][dice.below(3) as usize],
             watchers: 1 + dice.below(3) as usize,
             fault_every: [8, 15, 30][dice.below(3) as usize] * SECOND,
+            crown_kill: [20, 8, 2][dice.below(3) as usize],
+            message_bytes: [1 << 20, 1 << 20, 16][dice.below(3) as usize],
             membership: dice.one_in(2),
             end: minutes * 60 * SECOND,
         }

@@ -68,6 +68,7 @@ impl Life {
     fn apply_one(&mut self, ctx: &mut Ctx, entry: &Entry, turn: &mut Turn) -> Result<(), Death> {
         ctx.stats.events += 1;
         let now = ctx.now();
+        ctx.tell(|| format!("{} applies {} of term {}", self.id, entry.index, entry.term));
         ctx.judge.applying(self.id, entry, now);
         let waiters = &self.waiters;
         let applied = self.machine.apply(entry, |id| waiters.contains(&id));
@@ -101,6 +102,7 @@ impl Life {
             self.promote(ctx);
         }
         let Some(change) = effects.conf_change else { return };
+        self.look_at_conf = true;
         use mainstay_apply::MemberChange as C;
         match &change.outcome {
             Ok(C::Added(member)) => ctx.joined.push(member.clone()),

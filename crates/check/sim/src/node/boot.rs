@@ -133,6 +133,7 @@ impl Node {
             machine,
             view,
             founders: self.founding.members().to_vec(),
+            remotes: Default::default(),
             effects: Vec::new(),
             turn_due: false,
             ticks: 0,
@@ -150,6 +151,7 @@ impl Node {
             wanted: None,
             sending: BTreeMap::new(),
             slice_due: false,
+            look_at_conf: true,
             seen_commit: Index(0),
             seen_lead: Default::default(),
         };
@@ -221,6 +223,7 @@ fn config(id: MemberId, ctx: &mut Ctx) -> MemberConfig {
     let mut config = MemberConfig::new(id);
     config.raft.election_tick = ctx.plan.election_ticks;
     config.raft.pre_vote = ctx.plan.pre_vote;
+    config.raft.max_size_per_message = ctx.plan.message_bytes;
     config.raft.seed = ctx.dice.below(u64::MAX);
     config.read_epoch = ctx.dice.below(u64::MAX) << 32;
     config.snapshot_count = ctx.plan.snapshot_count;

@@ -60,8 +60,12 @@ impl Life {
     }
 
     /// A leader proposes into its own log, in its own term: if it is a leader no more,
-    /// nothing comes of it.
+    /// nothing comes of it. While it hands over, proposals wait for the next leader, which
+    /// counts on its own: nothing is revoked then.
     fn revoke_expired(&mut self, ctx: &mut Ctx) {
+        if self.mind.status().transferee.is_some() {
+            return;
+        }
         let now = self.clock(ctx);
         let Some(timer) = &mut self.timer else { return };
         for lease in timer.expired(now, LEASE_REVOKES_PER_TURN) {

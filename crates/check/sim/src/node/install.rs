@@ -125,6 +125,9 @@ impl Life {
     }
 }
 
+/// What to make of a row, key and value.
+type TakeRow<'t> = &'t mut dyn FnMut(&mut Membership, &[u8], &[u8]);
+
 /// Index, term, configuration and members as the committed db has them.
 fn snapshot_of(reader: &Reader) -> Result<Snapshot, BackendError> {
     let number = |key: &[u8]| -> Result<u64, BackendError> {
@@ -133,7 +136,7 @@ fn snapshot_of(reader: &Reader) -> Result<Snapshot, BackendError> {
         Ok(bytes.map(u64::from_be_bytes).unwrap_or_default())
     };
     let mut membership = Membership::default();
-    let mut rows = |bucket: Bucket, take: &mut dyn FnMut(&mut Membership, &[u8], &[u8])| {
+    let mut rows = |bucket: Bucket, take: TakeRow<'_>| {
         let mut cursor = reader.cursor(bucket.name())?;
         let mut next = cursor.first()?;
         while let Some((key, value)) = next {

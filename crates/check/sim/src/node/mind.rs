@@ -3,7 +3,7 @@
 use mainstay_env::Dice as _;
 use mainstay_member::{Effect, Input};
 use mainstay_proto::Message as _;
-use mainstay_raft::{ConfChange, Message, MessageKind, Role};
+use mainstay_raft::{ConfChange, EntryKind, Message, MessageKind, Role};
 use mainstay_types::MemberId;
 
 use super::{Death, Life, NodeEvent};
@@ -58,6 +58,7 @@ impl Life {
                 let before = entries.first().map(|entry| entry.index.0 - 1);
                 let before = before.and_then(|at| self.mind.entry_term(mainstay_types::Index(at)));
                 ctx.judge.raft.logged(self.id, before, &entries);
+                self.look_at_conf |= entries.iter().any(|entry| entry.kind != EntryKind::Normal);
                 self.planted_at_append(ctx, &entries);
                 let persist = Persist { hard_state, entries, must_sync, mark, then_send };
                 self.persist(ctx, snapshot, persist);
@@ -178,13 +179,15 @@ impl Life {
     }
 
     /// Whether there is a connection to `to`: it is a member as of the last applied
-    /// entry, or of those that one was told to begin with.
+    /// entry, of those that one was told to begin with, or it has called (etcd's remotes:
+    /// who has fallen behind does not know the members that have joined since).
     fn knows(&self, to: MemberId) -> bool {
         let membership = self.machine.membership();
-        if membership.members().len() == 0 {
-            return self.founders.iter().any(|member| member.id == to);
+        if membership.members().len() == 0 && self.founders.iter().any(|member| member.id == to) {
+            return true;
         }
         membership.member(to).is_some()
+            || (self.remotes.contains(&to) && !membership.is_removed(to))
     }
 
     pub(super) fn receive(&mut self, ctx: &mut Ctx, packet: Packet) -> Result<(), Death> {
@@ -197,6 +200,10 @@ impl Life {
             }
             return Ok(());
         }
+        if !self.knows(message.from) {
+            self.remotes.insert(message.from);
+        }
+        ctx.tell(|| format!("{} hears {message:?}", self.id));
         if message.kind == MessageKind::Snap {
             let Some(db) = db else { return Ok(()) };
             if !self.receive_db(ctx, &message, &db)? {
@@ -261,9 +268,29 @@ impl Life {
         self.turn_soon(ctx)
     }
 
+    /// The configuration is what was applied: not what is proposed, not what was refused.
+    fn check_configuration(&self, ctx: &Ctx) {
+        let applied = self.machine.applied().0;
+        let comes = self.apply.iter().any(|order| matches!(order, ApplyOrder::Install(_)))
+            || self.log.iter().any(|order| matches!(order, LogOrder::Install(..)));
+        // A snapshot that arrives, and the first members, count before they are applied.
+        if comes || applied.0 < ctx.plan.founders as u64 {
+            return;
+        }
+        let (raft, members) = (self.mind.conf_state(), self.machine.conf_state());
+        assert!(
+            raft.is_equivalent(&members),
+            "{} counts {raft:?} at {applied}, where the members are {members:?}",
+            self.id
+        );
+    }
+
     /// After every turn.
     fn show_the_judge(&mut self, ctx: &mut Ctx) {
         let status = self.mind.status();
+        if std::mem::take(&mut self.look_at_conf) {
+            self.check_configuration(ctx);
+        }
         let raft = &mut ctx.judge.raft;
         if status.commit != self.seen_commit {
             raft.committed(&self.mind, &status, self.seen_commit);

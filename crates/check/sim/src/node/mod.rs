@@ -154,6 +154,8 @@ pub(crate) struct Life {
     pub(crate) machine: Machine,
     pub(crate) view: Arc<View>,
     founders: Vec<Member>,
+    /// Who has called and is not known as a member.
+    remotes: BTreeSet<MemberId>,
     effects: Vec<Effect>,
     turn_due: bool,
     ticks: u64,
@@ -172,6 +174,8 @@ pub(crate) struct Life {
     wanted: Option<StateAt>,
     sending: BTreeMap<MemberId, Arc<[u8]>>,
     slice_due: bool,
+    /// The configuration may have changed.
+    look_at_conf: bool,
     /// The commit index and the term led, as the judge saw them last.
     seen_commit: Index,
     seen_lead: Term,
@@ -209,7 +213,12 @@ impl Node {
             }
             _ => None,
         };
-        if let Err(death) = running.happen(ctx, what) {
+        let mut done = running.happen(ctx, what);
+        if done.is_ok() && self.disk.is_cut() {
+            // A call whose failure did not matter; the power is gone all the same.
+            done = Err(Death::Disk("the power is cut".into()));
+        }
+        if let Err(death) = done {
             if let Some(sender) = snapshot_of {
                 let what = NodeEvent::SnapshotOutcome { to: self.id, ok: false };
                 ctx.at_node(100 * MS, sender, 0, what);

@@ -50,12 +50,16 @@ impl Life {
     }
 
     /// Leaders that take entries for committed too early tell their followers so.
-    pub(super) fn planted_in_message(&self, ctx: &Ctx, message: &mut Message) {
+    pub(super) fn planted_in_message(&self, ctx: &mut Ctx, message: &mut Message) {
         let bends = [Bug::CommitOfOldTerm, Bug::LearnerCounts, Bug::HalfIsEnough];
         if !bends.into_iter().any(|bug| ctx.has(bug)) || !self.leads() {
             return;
         }
         let reached = self.reached(ctx);
+        if reached <= self.mind.status().commit {
+            return;
+        }
+        ctx.stats.count("planted: committed too early");
         match message.kind {
             MessageKind::App => message.commit = message.commit.max(reached),
             MessageKind::Heartbeat => {
