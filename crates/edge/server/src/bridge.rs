@@ -63,6 +63,14 @@ impl Bridge {
         leader != own && self.membership().member(own).is_some_and(learns)
     }
 
+    /// The answer about a lease that is not counted down here. When it exists all the
+    /// same, this member has just lost the leadership, and with it the countdown.
+    async fn unless_known<T>(&self, lease: LeaseId, answer: T) -> Result<Led<T>, Status> {
+        let known = self.handle.ask(move |machine| machine.leases().contains(lease));
+        let known = known.await.map_err(refused)?;
+        Ok(if known || !self.handle.leads() { Led::Elsewhere } else { Led::Here(answer) })
+    }
+
     /// Commits what was applied, so that the file says it.
     async fn committed(&self) -> Result<(), Status> {
         self.handle.commit_backend().await.map_err(refused)
@@ -239,7 +247,7 @@ impl Member for Bridge {
     async fn lease_renew(&self, lease: i64) -> Result<Led<Option<i64>>, Status> {
         match self.handle.lease_renew(LeaseId(lease)).await {
             Ok(ttl) => Ok(Led::Here(Some(ttl))),
-            Err(RequestError::LeaseNotFound) => Ok(Led::Here(None)),
+            Err(RequestError::LeaseNotFound) => self.unless_known(LeaseId(lease), None).await,
             Err(RequestError::NoLeader) => Ok(Led::Elsewhere),
             Err(error) => Err(refused(error)),
         }
@@ -253,8 +261,7 @@ impl Member for Bridge {
         let mut answer =
             pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() };
         let Some(times) = self.handle.lease_times(id) else {
-            // Only the leader counts leases down: who knows none may just have lost it.
-            return Ok(if self.handle.leads() { Led::Here(answer) } else { Led::Elsewhere });
+            return self.unless_known(id, answer).await;
         };
         answer.ttl = times.remaining;
         answer.granted_ttl = times.granted;

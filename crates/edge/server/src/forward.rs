@@ -125,7 +125,9 @@ pub(crate) async fn promote_here<M: Member>(
         refused_to_promote(id, progress, refusal);
         return Err(errors::from_text(refusal.to_string()));
     }
-    member.change_membership(Change::Promote(id)).await.map(Led::Here)
+    let members = member.change_membership(Change::Promote(id)).await?;
+    member.stats().learners_promoted.inc();
+    Ok(Led::Here(members))
 }
 
 fn refused_to_promote(id: MemberId, progress: Progress, refusal: Refusal) {

@@ -13,6 +13,7 @@ use mainstay_types::{Index, LeaseId, MemberId, Version};
 use super::client::{Answer, Client, frame, run};
 use super::fake::{Fake, MEMBER, Running, local};
 use crate::errors::{self, Known};
+use crate::member::Member as _;
 use crate::status::Code;
 
 #[track_caller]
@@ -143,6 +144,7 @@ fn a_learner_is_promoted_when_it_is_in_sync() {
         assert!(reply.members.iter().all(|member| !member.is_learner));
         assert_known(&client.call(PROMOTE, &promote(0xb)).await, errors::MEMBER_NOT_LEARNER);
         assert!(server.member.asked().is_empty(), "the leader asks nobody");
+        assert_eq!(server.member.stats().learners_promoted.get(), 1);
     });
 }
 
