@@ -188,6 +188,27 @@ fn only_the_first_permission_of_a_key_is_replaced() {
 }
 
 #[test]
+fn a_grant_leaves_permissions_of_one_key_where_go_does() {
+    // Of each four lines of the file one is a sorted list with one more behind it.
+    for line in include_str!("../../golden/sorts.txt").lines().step_by(4) {
+        let (letters, places) = line.split_once(' ').unwrap();
+        // The end tells where each was before.
+        let at = |place: usize| {
+            let key = Bytes::copy_from_slice(&letters.as_bytes()[place..=place]);
+            Permission { perm_type: 0, key, range_end: format!("~{place}").into() }
+        };
+        let (b, last) = (&mut batch(), letters.len() - 1);
+        let mut auth = Auth::default();
+        let key_permission = (0..last).map(at).collect();
+        auth.put_role(Role { name: bytes("r"), key_permission }, b);
+        auth.grant_permission(grant("r", at(last)), b).unwrap();
+        let expected: Vec<Permission> =
+            places.split(' ').map(|place| at(place.parse().unwrap())).collect();
+        assert_eq!(auth.permissions_of("r").unwrap(), expected, "{letters}");
+    }
+}
+
+#[test]
 fn who_may_touch_keys() {
     let mut auth = enabled();
     let revision = auth.revision();
