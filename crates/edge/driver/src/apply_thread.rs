@@ -12,7 +12,9 @@ use bytes::Bytes;
 use mainstay_apply::{
     Applied, Compaction, ConfEffect, Effects, LeaseChange, Machine, MemberChange,
 };
-use mainstay_raft::{Entry, Snapshot};
+use mainstay_backend::Batch;
+use mainstay_failpoints::fail_point;
+use mainstay_raft::{Entry, EntryKind, Snapshot};
 use mainstay_types::{Index, Term};
 use mainstay_watch::{Event, EventBatch, EventKind};
 use parking_lot::Mutex;
@@ -211,6 +213,12 @@ impl Applier {
     }
 
     fn apply_one(&mut self, entry: &Entry, turn: &mut Turn) -> Result<(), String> {
+        match entry.kind {
+            EntryKind::Normal => fail_point!("beforeApplyOneEntryNormal"),
+            EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
+                fail_point!("beforeApplyOneConfChange");
+            }
+        }
         let begun = self.shared.clock.now();
         let waiters = &self.shared.waiters;
         let is_local = |id: u64| waiters.is_expected(id);
@@ -220,8 +228,15 @@ impl Applier {
         self.watch_duration(begun, entry, |stats, took| {
             stats.applied(op, &outcome, counts, &leases, took);
         });
+        let compacts = effects.compaction.is_some();
+        if compacts {
+            fail_point!("compactBeforeCommitScheduledCompact");
+        }
         if let Some(batch) = batch {
             self.shared.backend.append(batch);
+        }
+        if compacts {
+            fail_point!("compactAfterCommitScheduledCompact");
         }
         self.change_leases(&leases);
         if let Some(batch) = event_batch(events) {
@@ -256,6 +271,13 @@ impl Applier {
         }
         if effects.raise_nospace {
             shared.raise_nospace();
+        }
+        if effects.auth_enabled {
+            // Its rows are stored; but to go on serving would be to let everyone in.
+            shared.stop.because(
+                "authentication was enabled in this cluster, which this version of Mainstay cannot \
+                 enforce yet; disable it through another member (etcdctl auth disable)",
+            );
         }
         if effects.snapshot_now {
             self.take_snapshot();
@@ -337,7 +359,12 @@ impl Applier {
             "applying snapshot"
         );
         let received = received_db(&shared.options.snap_path(), snapshot.index);
-        if let Err(error) = self.machine.install(&received) {
+        fail_point!("applyBeforeOpenSnapshot");
+        shared.stats.snapshots_applying.add(1);
+        let installed = self.machine.install(&received);
+        shared.stats.snapshots_applying.add(-1);
+        fail_point!("applyAfterOpenSnapshot");
+        if let Err(error) = installed {
             let file = received.display();
             let reason = format!("failed to install the leader's snapshot from {file}: {error}");
             tracing::error!("{reason}");
@@ -433,13 +460,13 @@ impl Applier {
         if self.slice_due.is_none_or(|due| due > now) {
             return;
         }
+        fail_point!("compactAfterAcquiredBatchTxLock");
         let limit = self.shared.options.compaction_batch;
         let Some((batch, slice)) = self.machine.compaction_slice(limit) else {
             self.slice_due = None;
             return;
         };
-        self.shared.backend.append(batch);
-        self.shared.committer.gathered(self.shared.backend.pending_ops());
+        self.append_slice(batch, slice.finished);
         let took = self.shared.clock.now().saturating_sub(now);
         if let Some(running) = &mut self.compaction {
             running.deleted += slice.deleted as u64;
@@ -453,6 +480,23 @@ impl Applier {
             self.end_compaction(slice.revision);
         } else {
             self.slice_due = Some(now + self.shared.options.compaction_pause);
+        }
+    }
+
+    fn append_slice(&self, batch: Batch, is_last: bool) {
+        if is_last {
+            fail_point!("compactBeforeSetFinishedCompact");
+        }
+        if !is_last {
+            fail_point!("compactBeforeCommitBatch");
+        }
+        self.shared.backend.append(batch);
+        self.shared.committer.gathered(self.shared.backend.pending_ops());
+        if is_last {
+            fail_point!("compactAfterSetFinishedCompact");
+        }
+        if !is_last {
+            fail_point!("compactAfterCommitBatch");
         }
     }
 

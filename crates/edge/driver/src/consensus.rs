@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mainstay_failpoints::fail_point;
 use mainstay_member::{Effect, Input, Member};
 use mainstay_raft::{ConfChange, Entry, EntryKind, Mark, Message, PeerStatus, Role, Snapshot};
 use mainstay_types::{Index, MemberId, Term};
@@ -255,9 +256,13 @@ impl Consensus {
             self.tell_standing();
             for effect in std::mem::take(&mut self.effects) {
                 self.carry_out_one(effect);
+            if self.shared.leads() {
+                fail_point!("raftBeforeLeaderSend");
+            }
             }
             self.member.flush(&mut self.effects);
         }
+            fail_point!("raftBeforeAdvance");
         if !self.outgoing.is_empty() {
             self.drop_unwanted_snapshots();
         }

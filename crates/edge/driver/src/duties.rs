@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_apply::quota::Quota;
+use mainstay_failpoints::fail_point;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::membershippb;
 use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
@@ -80,6 +81,7 @@ impl Duties {
             let due = asked.is_none_or(|at| clock.now() >= at + PUBLISH_AGAIN);
             if !published && due && self.knows_itself() {
                 asked = Some(clock.now());
+                fail_point!("beforePublishing");
                 self.propose_attributes();
             }
         }

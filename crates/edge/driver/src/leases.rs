@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_env::Clock;
+use mainstay_failpoints::fail_point;
 use mainstay_lease::{Lease, Renewal, Timer, TimerOptions};
 use mainstay_types::{LeaseId, Term};
 use parking_lot::Mutex;
@@ -75,6 +76,7 @@ impl Leases {
     }
 
     pub(crate) fn renew(&self, id: LeaseId) -> Renewed {
+        fail_point!("beforeCheckpointInLeaseRenew");
         let now = self.clock.now();
         let mut timer = self.timer.lock();
         let Some((_, timer)) = timer.as_mut() else { return Renewed::NotLeading };

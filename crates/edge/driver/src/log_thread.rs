@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mainstay_env::{Clock, Disk};
+use mainstay_failpoints::fail_point;
 use mainstay_raft::{Entry, HardState, Mark, Message, Snapshot};
 use mainstay_types::Index;
 use mainstay_types::limits::LOG_RESERVE_BYTES;
@@ -143,13 +144,18 @@ pub(crate) struct Writer {
 impl Writer {
     fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
         if let Some(snapshot) = &gathered.snapshot {
+            fail_point!("raftBeforeSaveSnap");
             self.take_over(snapshot)?;
+            fail_point!("raftAfterSaveSnap");
         }
+        fail_point!("raftBeforeSave");
         self.wal.save(gathered.hard_state.as_ref(), &gathered.entries, gathered.must_sync)?;
-        match &gathered.snapshot {
-            Some(snapshot) => self.release_to(snapshot.index),
-            None => Ok(()),
+        fail_point!("raftAfterSave");
+        if let Some(snapshot) = &gathered.snapshot {
+            self.release_to(snapshot.index)?;
+            fail_point!("raftAfterWALRelease");
         }
+        Ok(())
     }
 
     /// Counts what the log writes from now on.
@@ -162,10 +168,14 @@ impl Writer {
             match step {
                 Step::Write => {}
                 Step::Sync(bytes) => {
+                    fail_point!("walBeforeSync");
                     stats.wal_write.observe(took);
                     stats.wal_write_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
                 }
-                Step::Done => stats.wal_fsync.observe(took),
+                Step::Done => {
+                    fail_point!("walAfterSync");
+                    stats.wal_fsync.observe(took);
+                }
             }
         }));
     }
@@ -187,6 +197,7 @@ impl Writer {
             let state = HardState { commit: mark.index, ..state };
             self.wal.save(Some(&state), &[], false)?;
         }
+        fail_point!("raftBeforeWALSaveSnaphot");
         self.wal.save_snapshot(mark)?;
         self.release_to(mark.index)
     }
@@ -332,6 +343,7 @@ impl Log {
         let Some(mark) = gathered.mark else { return Ok(()) };
         self.writer.lock().save(&gathered)?;
         if !gathered.then_send.is_empty() {
+            fail_point!("raftBeforeFollowerSend");
             self.transport.send(gathered.then_send);
         }
         *self.persisted.lock() = Some(mark);

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use mainstay_failpoints::fail_delay;
 use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb::{self as pb, watch_create_request::FilterType};
 use mainstay_types::KeyRange;
@@ -87,6 +88,9 @@ pub(crate) async fn serve(
             }
             Turn::Response(None) => return Err(errors::WATCH_CANCELED.status()),
             Turn::Response(Some(response)) => {
+                if let Some(delay) = fail_delay!("beforeSendWatchResponse") {
+                    tokio::time::sleep(delay).await;
+                }
                 let begun = Instant::now();
                 response.messages(header(), fragment_bytes, |message| writer.add(message));
                 for (head, tail) in writer.messages.drain(..) {

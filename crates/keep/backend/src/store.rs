@@ -1,5 +1,6 @@
 //! The backend itself: what is committed, what waits, and how one becomes the other.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use mainstay_bolt::{Bolt, Options, Reader, WriteBatch, write_compacted};
 use mainstay_env::Disk;
+use mainstay_failpoints::{fail_point, fail_value};
 use mainstay_types::{Index, Revision, Term};
 use parking_lot::Mutex;
 
@@ -164,6 +166,7 @@ impl Backend {
 
     /// Takes the rows of the next entry. Never waits for the disk.
     pub fn append(&self, batch: Batch) {
+        fail_point!("beforeWritebackBuf");
         let mut front = self.0.front.lock();
         assert!(batch.applied.0 >= front.applied.0, "entries are applied in order");
         front.applied = batch.applied;
@@ -175,6 +178,8 @@ impl Backend {
             front.open = true;
         }
         front.others.extend(batch.others);
+        drop(front);
+        fail_point!("afterWritebackBuf");
     }
 
     /// A view of everything appended so far.
@@ -233,6 +238,7 @@ impl Backend {
     }
 
     fn commit_locked(&self, bolt: &mut Bolt) -> Result<CommitStats, BackendError> {
+        fail_point!("beforeStartDBTxn");
         let (chunks, others, applied, ops) = {
             let mut front = self.0.front.lock();
             front.open = false;
@@ -244,8 +250,15 @@ impl Backend {
         if ops == 0 {
             return Ok(CommitStats { ops, applied: applied.0 });
         }
+        fail_point!("afterStartDBTxn");
         let taken = chunks.len();
-        let result = bolt.commit(write_batch(&chunks, &others, applied)).map_err(Into::into);
+        // Here the applied index goes in, which etcd's hook adds.
+        fail_point!("commitBeforePreCommitHook");
+        let batch = write_batch(&chunks, &others, applied);
+        fail_point!("commitAfterPreCommitHook");
+        fail_point!("beforeCommit");
+        let result = bolt.commit(batch).map_err(Into::into);
+        fail_point!("afterCommit");
         let reader = bolt.reader();
         let taken_up = result.and_then(|_| key_bucket(&reader));
         let mut front = self.0.front.lock();
@@ -286,8 +299,19 @@ impl Backend {
         if inner.disk.metadata(&next).map_err(|e| fail("look for", &next, e))?.is_some() {
             inner.disk.remove_file(&next).map_err(|e| fail("remove", &next, e))?;
         }
+        // What a test says went wrong is told as a lack of room is: the old file stays.
+        let injected =
+            |text| fail("write", &next, io::Error::new(io::ErrorKind::StorageFull, text));
+        if let Some(text) = fail_value!("defragOpenFileError") {
+            return Err(injected(text));
+        }
+        fail_point!("defragBeforeCopy");
         let options = Options { page_size: reader.page_size(), ..bolt_options(inner.options) };
         write_compacted(&reader, &*inner.disk, &next, options)?;
+        if let Some(text) = fail_value!("defragdbFail") {
+            return Err(injected(text));
+        }
+        fail_point!("defragBeforeRename");
         inner.disk.rename(&next, &inner.path).map_err(|e| fail("rename", &next, e))?;
         // From here on the old file has no name.
         *writer = None;

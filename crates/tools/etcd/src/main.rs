@@ -1,6 +1,8 @@
 //! `etcd`: reads the configuration, starts the log, and runs one member.
 
 mod checks;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod report;
 mod run;
 
@@ -55,6 +57,10 @@ fn start(mut config: Config, args: &[String], notices: &[mainstay_config::Notice
         return say(1, "", &format!("etcd: opening the log: {e}\n"));
     }
     end_on_panic();
+    #[cfg(feature = "failpoints")]
+    if let Err(e) = failpoints::start() {
+        return say(1, "", &format!("etcd: failure points: {e}\n"));
+    }
     report::started(&config, args, notices);
     let greet = |config: &Config, is_new: bool| {
         if greets {

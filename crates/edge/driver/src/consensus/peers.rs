@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use mainstay_failpoints::fail_point;
 use mainstay_member::Input;
 use mainstay_raft::{Mark, Message, MessageKind, Role};
 use mainstay_types::{MemberId, Term};
@@ -94,7 +95,9 @@ impl Consensus {
         if self.installing.as_ref().is_some_and(|(wanted, _)| *wanted <= mark)
             && let Some((_, snapshot)) = self.installing.take()
         {
+            fail_point!("raftBeforeApplySnap");
             self.shared.apply.install(*snapshot);
+            fail_point!("raftAfterApplySnap");
         }
     }
 
