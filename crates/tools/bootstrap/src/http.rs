@@ -128,6 +128,7 @@ pub(crate) enum HttpError {
 }
 
 /// Asks.
+#[derive(Clone)]
 pub(crate) struct Http {
     /// For targets with TLS.
     pub(crate) tls: Arc<ClientConfig>,

@@ -30,7 +30,7 @@ impl<N: Names> Founder<'_, N> {
         }
         let local = list.founders(token).map_err(Error::Refused)?;
         let urls = self.urls_of_others(&local);
-        let existing = match peers::members(&self.http, &urls, self.waits.members, true).await {
+        let existing = match peers::members(&self.http, &urls, self.waits.members).await {
             Ok(existing) => existing,
             Err(e) => return refused(format!("cannot fetch cluster info from peer urls: {e}")),
         };

@@ -44,11 +44,18 @@ impl Names for System {
         let wrong = |why: String| format!("lookup {host}: {why}");
         let found = tokio::net::lookup_host((host, port)).await;
         let found: Vec<IpAddr> =
-            found.map_err(|e| wrong(e.to_string()))?.map(|address| address.ip()).collect();
+            found.map_err(|e| wrong(plainly(&e)))?.map(|address| address.ip()).collect();
         if found.is_empty() { Err(wrong("no such host".to_owned())) } else { Ok(found) }
     }
 
     async fn services(&self, service: &str, domain: &str) -> Result<Vec<Service>, String> {
         self.dns.services(&format!("_{service}._tcp.{domain}")).await
     }
+}
+
+/// The system's words for an unknown name are the C library's; Go's are known to people.
+fn plainly(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let unknown = ["Name or service not known", "No address associated with hostname"];
+    if unknown.iter().any(|words| text.ends_with(words)) { "no such host".to_owned() } else { text }
 }

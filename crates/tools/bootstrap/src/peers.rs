@@ -27,7 +27,6 @@ pub(crate) async fn members(
     http: &Http,
     urls: &[Url],
     within: Duration,
-    talk: bool,
 ) -> Result<Existing, String> {
     for url in urls {
         match members_of(http, url, within).await {
@@ -35,13 +34,34 @@ pub(crate) async fn members(
                 return Err("failed to get raft cluster member(s) from the given URLs".to_owned());
             }
             Ok(existing) => return Ok(existing),
-            Err(error) if talk => {
+            Err(error) => {
                 warn!(address = %format!("{url}/members"), error = %error, "failed to get cluster response");
             }
-            Err(_) => {}
         }
     }
     Err("could not retrieve cluster information from the given URLs".to_owned())
+}
+
+/// GET `/members` of all URLs at once; the first that tells of somebody. etcd asks in turn: its
+/// first members, which listen but do not answer yet, wait for each other one by one.
+pub(crate) async fn members_of_any(
+    http: &Http,
+    urls: Vec<Url>,
+    within: Duration,
+) -> Option<Existing> {
+    let mut asking = tokio::task::JoinSet::new();
+    for url in urls {
+        let http = http.clone();
+        asking.spawn(async move { members_of(&http, &url, within).await });
+    }
+    while let Some(answer) = asking.join_next().await {
+        if let Ok(Ok(existing)) = answer
+            && !existing.members.is_empty()
+        {
+            return Some(existing);
+        }
+    }
+    None
 }
 
 async fn members_of(http: &Http, url: &Url, within: Duration) -> Result<Existing, String> {

@@ -163,8 +163,8 @@ impl<'a, N: Names> Founder<'a, N> {
     /// would have forgotten its vote. Nobody who answers is as good as a no.
     async fn is_not_bootstrapped(&self, me: MemberId, members: &[Member]) -> Result<(), Error> {
         let urls = self.urls_of_others(members);
-        let asked = peers::members(&self.http, &urls, self.waits.before, false).await;
-        let Ok(existing) = asked else { return Ok(()) };
+        let asked = peers::members_of_any(&self.http, urls, self.waits.before).await;
+        let Some(existing) = asked else { return Ok(()) };
         match existing.members.iter().find(|known| known.id == me) {
             Some(known) if !known.client_urls.is_empty() => {
                 Err(Error::Refused(format!("member {me} has already been bootstrapped")))

@@ -3,6 +3,7 @@
 mod joining;
 mod old_discovery;
 mod static_list;
+mod with_tls;
 
 use mainstay_driver::Founding;
 
