@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     targets::entries::TARGET,
     targets::requests::TARGET,
     targets::raft::TARGET,
+    targets::peer::TARGET,
     targets::config::TARGET,
     targets::encodings::TARGET,
 ];

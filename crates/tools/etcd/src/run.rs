@@ -334,6 +334,7 @@ fn tls(
             names: files.allowed_cns.clone(),
             hosts: files.allowed_hostnames.clone(),
         },
+        check_client_place: prefix == "peer-" && !files.skip_client_san_verification,
         min_version: version(config.tls_min_version),
         max_version: config.tls_max_version.map(version),
         ..mainstay_server::TlsFiles::new(cert, key)

@@ -4,6 +4,7 @@ pub mod bolt;
 pub mod config;
 pub mod encodings;
 pub mod entries;
+pub mod peer;
 pub mod raft;
 pub mod requests;
 pub mod rows;

@@ -96,6 +96,12 @@ async fn open<M: Member>(
             let stream = accepted
                 .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out"))?
                 .map_err(|error| io::Error::new(error.kind(), reason(&error)))?;
+            let place = tls.check_place(stream.get_ref().1.peer_certificates(), &remote);
+            // Names are looked up for it, by a resolver that may be slow.
+            let checked = tokio::time::timeout(HANDSHAKE_TIMEOUT, place).await;
+            checked
+                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out"))?
+                .map_err(io::Error::other)?;
             let peer = Rc::new(Peer { address: remote, tls: true });
             let looking = seat.unless_stopped(Rewound::look(stream));
             let Ok(Some(Ok((opening, io)))) = tokio::time::timeout(HEADER_TIMEOUT, looking).await

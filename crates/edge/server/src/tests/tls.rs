@@ -335,3 +335,31 @@ fn only_allowed_names_and_hosts_are_let_in() {
     }
     std::fs::remove_dir_all(&dir).expect("removed");
 }
+
+#[test]
+fn a_peer_must_be_where_its_certificate_says() {
+    let (dir, authority) = (scratch("tls-place"), Authority::new());
+    let ca = write(&dir, "ca.pem", &authority.pem);
+    let files = TlsFiles {
+        trusted_ca_file: Some(ca),
+        check_client_place: true,
+        ..files(&dir, &authority.leaf())
+    };
+    let server = Running::start(ServerConfig {
+        peer_urls: vec!["https://127.0.0.1:0".into()],
+        peer_tls: Some(files),
+        shards: 1,
+        ..ServerConfig::default()
+    });
+    run(async {
+        let address = host(&server.peer[0]);
+        let config = |leaf: &Leaf| client_config(authority.roots(), Some(leaf), &["http/1.1"]);
+        let here = authority.named("member", "127.0.0.1");
+        let stream = connect(&address, config(&here)).await.expect("a handshake");
+        let probe = GET_HEALTH.replace("/health", "/raft/probing");
+        assert_eq!(http1(stream, &probe).await.0, 200);
+        assert!(is_refused(&address, config(&authority.named("member", "10.9.8.7"))).await);
+    });
+    drop(server);
+    std::fs::remove_dir_all(&dir).expect("removed");
+}

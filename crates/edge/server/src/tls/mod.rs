@@ -4,7 +4,9 @@ mod allowed;
 mod dial;
 mod load;
 mod reason;
+mod san;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 
 pub use allowed::Allowed;
 pub use dial::ClientTls;
@@ -43,6 +46,9 @@ pub struct TlsFiles {
     pub client_cert_auth: bool,
     /// `--peer-cert-allowed-cn` and `-hostname`: whom of those that the authority signed.
     pub allowed: Allowed,
+    /// Whether a client must be where its certificate says: peers' listeners, unless
+    /// `--peer-skip-client-san-verification`.
+    pub check_client_place: bool,
     /// `--tls-min-version`.
     pub min_version: TlsVersion,
     /// `--tls-max-version`.
@@ -59,6 +65,7 @@ impl TlsFiles {
             trusted_ca_file: None,
             client_cert_auth: false,
             allowed: Allowed::default(),
+            check_client_place: false,
             min_version: TlsVersion::Tls12,
             max_version: None,
         }
@@ -106,6 +113,23 @@ impl Tls {
     /// The configuration for the next handshake.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.0.current()
+    }
+
+    /// Checks that a client whose handshake is done is where its certificate says, if
+    /// that is asked for. `remote` is its address; a unix socket has none.
+    ///
+    /// # Errors
+    /// Go's words.
+    pub(crate) async fn check_place(
+        &self,
+        shown: Option<&[CertificateDer<'static>]>,
+        remote: &str,
+    ) -> Result<(), String> {
+        let Some(cert) = shown.and_then(<[_]>::first) else { return Ok(()) };
+        match remote.parse::<SocketAddr>() {
+            Ok(remote) if self.0.files.check_client_place => san::check(cert, remote.ip()).await,
+            _ => Ok(()),
+        }
     }
 }
 
