@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::gateway::{self, Answer, bytes, post_as, strip};
 use crate::generate::Dice;
-use crate::{Etcd, Expected, agree, copied, ours, program, replayed, rows, seed};
+use crate::{Etcd, Expected, agree, copied, is_3516, ours, program, replayed, rows, seed};
 
 /// Requests before authentication is on, while it is, and after.
 const PHASES: [usize; 3] = [150, 350, 40];
@@ -322,6 +322,12 @@ fn real_users_and_roles_give_the_real_rows() {
     let disk = copied(&etcd.dir);
     drop(etcd);
 
+    // Later ones refuse some requests before they propose them, too.
+    let is_3516 = is_3516(&program);
+    let at_the_door = |expected: &Expected| {
+        let message = expected.answer["message"].as_str().unwrap_or_default();
+        !is_3516 && (message.contains("user name is empty") || message.contains("denied"))
+    };
     let mut expected = log.iter();
     let (mut warm_up, mut denied, mut issued) = (true, 0, 0);
     let machine = replayed(&disk, |entry, applied| {
@@ -339,14 +345,17 @@ fn real_users_and_roles_give_the_real_rows() {
         warm_up = false;
         let got = ours(applied.outcome);
         denied += usize::from(got["message"].as_str().is_some_and(|m| m.contains("denied")));
-        let want = expected.next().expect("the log holds what was asked");
+        let mut want = expected.next().expect("the log holds what was asked");
+        while at_the_door(want) && want.answer["message"] != got["message"] {
+            want = expected.next().expect("the log holds what was asked");
+        }
         agree(want, &got);
     });
-    assert!(expected.next().is_none(), "every request is in the log");
+    assert!(expected.all(at_the_door), "every request is in the log");
     let longest = ["r", "s", "t"]
         .map(|role| machine.auth().permissions_of(role).map_or(0, |permissions| permissions.len()));
     drop(machine);
-    let count = rows::agree(&disk);
+    let count = rows::agree(&disk, is_3516);
     eprintln!(
         "{} requests, {denied} denied, {issued} tokens, {count} rows, permissions {longest:?}",
         log.len()
