@@ -36,6 +36,9 @@ pub struct Plan {
     pub flags: Vec<String>,
     /// Whether a [`Wire`] lies between the members.
     pub wired: bool,
+    /// Entries that stay in the log behind a snapshot, for those who are slow; 0 is the
+    /// default.
+    pub catch_up: u64,
 }
 
 impl Plan {
@@ -56,6 +59,13 @@ impl Plan {
     pub fn wired(mut self) -> Plan {
         self.wired = true;
         self
+    }
+
+    /// Whose logs begin soon behind their snapshots.
+    #[must_use]
+    pub fn short_logs(mut self) -> Plan {
+        self.catch_up = 10;
+        self.flag("--snapshot-count=100")
     }
 
     /// Starts the cluster and waits until every member is healthy. `None` when a binary
@@ -110,6 +120,7 @@ impl Cluster {
         let name = format!("m{}", n + 1);
         let dir = self.folder.path().join(format!("{name}.etcd"));
         let mut node = Node::new(&name, make, dir, self.plan.flags.clone());
+        node.catch_up = self.plan.catch_up;
         if let Some(wire) = &self.wire {
             node.known = wire.lay(n, node.listens);
         }
@@ -158,6 +169,15 @@ impl Cluster {
         self.nodes[n].signal("TERM");
         self.nodes[n].wait_end();
         begun.elapsed()
+    }
+
+    /// Waits until member `n` has ended by itself, and says how.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub fn wait_ended(&mut self, n: usize) -> std::process::ExitStatus {
+        let what = format!("member {} ends by itself", n + 1);
+        self.eventually(&what, |cluster| cluster.nodes[n].ended())
     }
 
     /// Waits until there is an answer.

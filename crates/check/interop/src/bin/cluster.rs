@@ -31,9 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "rounds" => scene::rounds(seed, &makes(seed, size), times, LASTS),
         other => return Err(format!("{other:?}: roll or rounds").into()),
     };
-    let judged = judged.ok_or("a peer is missing")?;
-    // Unwinding keeps the data.
-    let report = judged.unwrap_or_else(|why| panic!("{name}, seed {seed}: {why}"));
+    let report = judged.ok_or("a peer is missing")?;
     tell(&name, seed, &begun, &report)?;
     Ok(())
 }

@@ -27,6 +27,7 @@ pub struct Node {
     pub id: u64,
     pub(super) dir: PathBuf,
     pub(super) flags: Vec<String>,
+    pub(super) catch_up: u64,
     child: Option<Child>,
     stopped: bool,
     /// Where the log of this life begins.
@@ -45,6 +46,7 @@ impl Node {
             id: 0,
             dir,
             flags,
+            catch_up: 0,
             child: None,
             stopped: false,
             log_from: 0,
@@ -95,6 +97,16 @@ impl Node {
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
             .args(&self.flags)
             .args(more);
+        match self.make {
+            _ if self.catch_up == 0 => {}
+            Make::Ours => {
+                command.arg(format!("--snapshot-catchup-entries={}", self.catch_up));
+            }
+            // Its name of those days.
+            Make::Go => {
+                command.arg(format!("--experimental-snapshot-catchup-entries={}", self.catch_up));
+            }
+        }
         // For whoever reads the log of many lives.
         let _ = writeln!(file, "=== {:?} {command:?}", self.make);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);

@@ -68,12 +68,9 @@ pub fn swap(cluster: &mut Cluster, load: &Load, n: usize, hand_over: bool, write
 /// A cluster of Go members under load becomes ours one member at a time, and Go's
 /// again. `None` when the real etcd is missing.
 ///
-/// # Errors
-/// What is wrong.
-///
 /// # Panics
-/// When a member does not do what it is told.
-pub fn roll(seed: u64, size: usize, writes: usize) -> Option<Result<Report, String>> {
+/// When a member does not do what it is told, or anything is wrong.
+pub fn roll(seed: u64, size: usize, writes: usize) -> Option<Report> {
     let plan = Plan::new("roll", &vec![Make::Go; size]).flag("--snapshot-count=500");
     let mut cluster = plan.start()?;
     let mut numbers = Numbers::new(seed);
@@ -86,22 +83,22 @@ pub fn roll(seed: u64, size: usize, writes: usize) -> Option<Result<Report, Stri
             swap(&mut cluster, &load, n, numbers.below(2) == 0, writes);
         }
     }
-    Some(load.finish(&mut cluster))
+    let judged = load.finish(&mut cluster);
+    // Unwinding keeps the data.
+    Some(judged.unwrap_or_else(|why| panic!("seed {seed}: {why}")))
 }
 
-/// Faults, one after the other, that hit leaders of both makes in turn.
-///
-/// # Errors
-/// What is wrong.
+/// Faults, one after the other, that hit leaders of both makes in turn. `None` when the
+/// real etcd is missing.
 ///
 /// # Panics
-/// When the cluster does not recover.
+/// When the cluster does not recover, or anything is wrong.
 pub fn rounds(
     seed: u64,
     makes: &[Make],
     count: usize,
     lasts: std::ops::Range<u64>,
-) -> Option<Result<Report, String>> {
+) -> Option<Report> {
     let plan = Plan::new("rounds", makes).flag("--snapshot-count=2000").wired();
     let mut cluster = plan.start()?;
     let mut numbers = Numbers::new(seed);
@@ -129,7 +126,9 @@ pub fn rounds(
             begun.elapsed()
         );
     }
-    Some(load.finish(&mut cluster))
+    let judged = load.finish(&mut cluster);
+    // Unwinding keeps the data.
+    Some(judged.unwrap_or_else(|why| panic!("seed {seed}: {why}")))
 }
 
 /// Does it and undoes it. Members that cannot serve meanwhile are excused.

@@ -1,5 +1,7 @@
 //! Members of ours and of the real etcd in one cluster, live.
 
+mod joining;
+mod removal;
 mod rolling;
 mod rounds;
 

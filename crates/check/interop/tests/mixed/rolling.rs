@@ -5,8 +5,7 @@ use mainstay_interop::cluster::scene;
 #[test]
 fn go_members_become_ours_one_at_a_time_and_go_again() {
     let _alone = crate::alone();
-    let Some(judged) = scene::roll(1, 3, 150) else { return };
-    let report = judged.unwrap_or_else(|why| panic!("{why}"));
+    let Some(report) = scene::roll(1, 3, 150) else { return };
     eprintln!("{}\n{:#?}", report.line(), report.words);
     assert!(report.acknowledged > 1_000, "nothing was proved");
 }

@@ -10,6 +10,8 @@ use crate::load::observe::History;
 
 /// A member may notice a new leader this much later than the first of them.
 const NOTICE: Duration = Duration::from_millis(500);
+/// An election that begins takes at most this long on a busy machine.
+const ELECTION: Duration = Duration::from_secs(3);
 
 /// What a load has seen.
 #[derive(Clone, Debug, Default)]
@@ -229,20 +231,17 @@ fn is_stopping(record: &Record, failure: &Failure) -> bool {
     })
 }
 
-/// The member's term rose around the failure, and the request was sent before the new
-/// leader had answered anybody (or just after).
+/// A new term began about then: somebody's first answer of it came while the request
+/// was out, or soon after it had failed, or just before it was sent.
 fn is_electing(record: &Record, failure: &Failure) -> bool {
-    let (before, after) = around(record, failure);
-    let Some(before) = before.map(|answer| answer.term) else { return false };
-    // A member that is not asked any more gets to where the others are.
-    let newest = || record.answers.values().flatten().map(|answer| answer.term).max();
-    let Some(after) = after.map(|answer| answer.term).or_else(newest) else { return false };
-    let of_new = |answers: &Vec<Answered>| {
-        let answers = answers.iter().filter(|answer| answer.term > before);
-        answers.filter(|answer| answer.term <= after).map(|answer| answer.at).min()
-    };
-    let led = record.answers.values().filter_map(of_new).min();
-    after > before && led.is_some_and(|led| failure.sent <= led + NOTICE)
+    let mut began: BTreeMap<u64, Duration> = BTreeMap::new();
+    for answer in record.answers.values().flatten() {
+        let first = began.entry(answer.term).or_insert(answer.at);
+        *first = answer.at.min(*first);
+    }
+    // The first of them is no new one.
+    let mut new = began.values().skip(1);
+    new.any(|led| failure.sent <= *led + NOTICE && *led <= failure.at + ELECTION)
 }
 
 /// Large values make a failure unreadable.
