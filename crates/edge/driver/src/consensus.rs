@@ -196,6 +196,8 @@ impl Consensus {
         }
         self.count_late_heartbeats(now);
         self.feed(Input::Tick);
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.shared.cells.ticked_ms.store(millis, Ordering::Release);
         // After a pause (SIGSTOP, a stalled machine) missed ticks are not made up
         // for: they would only trigger elections.
         self.next_tick = now + self.shared.options.tick;
@@ -254,15 +256,15 @@ impl Consensus {
         while !self.effects.is_empty() {
             // Told first: the apply thread asks who leads when it applies a term's first entry.
             self.tell_standing();
-            for effect in std::mem::take(&mut self.effects) {
-                self.carry_out_one(effect);
             if self.shared.leads() {
                 fail_point!("raftBeforeLeaderSend");
             }
+            for effect in std::mem::take(&mut self.effects) {
+                self.carry_out_one(effect);
             }
+            fail_point!("raftBeforeAdvance");
             self.member.flush(&mut self.effects);
         }
-            fail_point!("raftBeforeAdvance");
         if !self.outgoing.is_empty() {
             self.drop_unwanted_snapshots();
         }

@@ -308,6 +308,10 @@ impl Handle {
     /// # Errors
     /// `LeaseNotFound` when there is no such lease or it has expired.
     pub async fn lease_renew(&self, lease: LeaseId) -> Result<i64, RequestError> {
+        if self.has_slept() {
+            // Somebody else may lead by now and have let it expire.
+            self.linearizable().await?;
+        }
         match self.shared.leases.renew(lease) {
             Renewed::For(ttl) => Ok(ttl),
             Renewed::Missing => Err(RequestError::LeaseNotFound),
@@ -354,6 +358,13 @@ impl Handle {
                 self.ask(|machine| machine.leases().leases().map(|lease| lease.id).collect()).await
             }
         }
+    }
+
+    /// Whether raft's clock has stood still (a stopped process, a stalled machine), so that
+    /// this member may lead only in its own eyes (etcd, `isActive`: three ticks).
+    fn has_slept(&self) -> bool {
+        let ticked = Duration::from_millis(self.shared.cells.ticked_ms.load(Ordering::Acquire));
+        self.shared.clock.now() > ticked + 3 * self.shared.options.tick
     }
 
     async fn revoked(&self, lease: LeaseId) {

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 const REMEMBERED: usize = 10;
 /// Compactions that may be hashed at the same time, each with its view pinned; what
 /// comes beyond is not remembered.
-const AT_ONCE_MAX: usize = 2;
+const AT_ONCE_MAX: usize = REMEMBERED;
 
 #[derive(Clone, Copy)]
 enum Known {

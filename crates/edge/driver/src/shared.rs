@@ -143,6 +143,8 @@ pub(crate) struct Cells {
     pub(crate) leader_changes: AtomicU64,
     /// When the leader was elected, in milliseconds of the member's clock.
     pub(crate) leader_since_ms: AtomicU64,
+    /// When raft's clock last ticked, in milliseconds of the member's clock.
+    pub(crate) ticked_ms: AtomicU64,
     /// Bytes of peers' messages that wait for the consensus thread.
     pub(crate) inbox_bytes: AtomicUsize,
     pub(crate) proposals_failed: AtomicU64,
