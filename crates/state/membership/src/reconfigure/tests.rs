@@ -31,6 +31,8 @@ fn cluster(seen: &[Seen]) -> (Membership, impl Fn(MemberId) -> Option<Duration>)
     let membership = Membership::new(members);
     let seen = seen.to_vec();
     let connected = move |id: MemberId| match seen.get(id.0 as usize - 1)? {
+        // Nobody has a connection to itself.
+        _ if id == ME => None,
         Long | Learner => Some(HEALTH_INTERVAL + Duration::from_millis(1)),
         Short => Some(HEALTH_INTERVAL),
         Away | New => None,
