@@ -37,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     targets::peer::TARGET,
     targets::config::TARGET,
     targets::encodings::TARGET,
+    targets::discovery::TARGET,
 ];
 
 /// The target of that name.

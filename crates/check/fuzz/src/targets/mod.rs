@@ -2,6 +2,7 @@
 
 pub mod bolt;
 pub mod config;
+pub mod discovery;
 pub mod encodings;
 pub mod entries;
 pub mod peer;
