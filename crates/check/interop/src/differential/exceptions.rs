@@ -8,7 +8,6 @@ use pb::request_op::Request;
 use pb::response_op::Response;
 
 use super::answer::{Answer, Outcome};
-use super::hashes::UNFORESEEN;
 use super::op::Op;
 use super::side::TOO_SLOW;
 
@@ -79,15 +78,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         name: "hash-revision",
         reason: "HashKVResponse.hash_revision is new in 3.6",
         apply: Apply::Level(hash_revision),
-    },
-    Exception {
-        name: "hash-of-a-compaction",
-        reason: "a gap of ours: etcd remembers the hashes of its last ten compactions under the \
-                 compact revision before, and HashKV at such a revision answers from there even \
-                 when it is compacted by now; ours always computes. So ours is asked just before \
-                 it compacts, and that must be what etcd remembers; only the hash of a compaction \
-                 where no key is left is let pass, for it takes in other rows than HashKV",
-        apply: Apply::Level(hash_of_a_compaction),
     },
     Exception {
         name: "unknown-sort-option",
@@ -325,17 +315,6 @@ fn hash_revision(op: &Op, ours: &mut Outcome, real: &mut Outcome) {
         if right.hash_revision == 0 && left.hash_revision == wanted {
             left.hash_revision = 0;
         }
-    }
-}
-
-fn hash_of_a_compaction(op: &Op, ours: &mut Outcome, real: &mut Outcome) {
-    if !matches!(op, Op::HashKv(_)) {
-        return;
-    }
-    if let (Answer::HashKv(left), Answer::HashKv(right)) = (&mut ours.answer, &mut real.answer)
-        && left.hash == UNFORESEEN
-    {
-        left.hash = right.hash;
     }
 }
 

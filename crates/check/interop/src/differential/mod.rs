@@ -9,7 +9,6 @@ mod answer;
 mod dice;
 mod exceptions;
 mod generate;
-mod hashes;
 mod op;
 mod run;
 mod shrink;

@@ -9,7 +9,6 @@ use mainstay_proto::{etcdserverpb as pb, mvccpb};
 use tonic::transport::Channel;
 
 use super::answer::{Answer, Delivered, Outcome};
-use super::hashes::{self, Compactions};
 use super::op::{FUTURE_STREAM, Op, STREAMS};
 use super::stream::{Item, Stream};
 use crate::{Kind, Member};
@@ -50,7 +49,6 @@ pub(crate) struct Side {
     oracle: Stream,
     history: Vec<(i64, mvccpb::Event)>,
     future: Vec<Waiting>,
-    compactions: Compactions,
 }
 
 impl Side {
@@ -84,7 +82,6 @@ impl Side {
             oracle,
             history: Vec::new(),
             future: Vec::new(),
-            compactions: Compactions::default(),
         })
     }
 
@@ -112,14 +109,9 @@ impl Side {
             .iter()
             .map(|op| tokio::spawn(ask(self.stubs.clone(), op.at(now).as_asked(self.kind))))
             .collect();
-        let mut answers = Vec::with_capacity(ops.len());
+        let mut outcomes = Vec::with_capacity(ops.len());
         for answer in asked {
             let answer = answer.await.unwrap_or_else(|e| Answer::Missing(e.to_string()));
-            answers.push(answer);
-        }
-        let mut outcomes = Vec::with_capacity(ops.len());
-        for (op, answer) in ops.iter().zip(answers) {
-            let answer = self.recall(&op.at(now), answer).await;
             outcomes.push(Outcome { answer, delivered: Delivered::new(), now });
         }
         outcomes
@@ -143,10 +135,7 @@ impl Side {
             Op::Settle => Answer::Done,
             Op::BriefLease(request) => self.brief_lease(request).await,
             Op::Compact(request) => self.compact(request).await,
-            plain => {
-                let answer = ask(self.stubs.clone(), plain.clone()).await;
-                self.recall(&plain, answer).await
-            }
+            plain => ask(self.stubs.clone(), plain).await,
         };
         for part in answer.parts_mut() {
             if let Some(header) = part.header_mut() {
@@ -205,30 +194,13 @@ impl Side {
 
     /// Compacts, and waits for the work behind it: see `hash-while-compacting`.
     async fn compact(&mut self, request: pb::CompactionRequest) -> Answer {
-        let foreseen = match self.kind {
-            Kind::Ours => hashes::foresee(&self.stubs, request.revision).await,
-            Kind::Real => None,
-        };
         let answer = ask(self.stubs.clone(), Op::Compact(request)).await;
-        if matches!(answer, Answer::Compact(_)) {
-            self.compactions.remember(request.revision, foreseen);
-        }
         if matches!(answer, Answer::Compact(_)) && !request.physical {
             let again = pb::CompactionRequest { physical: true, ..request };
             // Refused as already compacted, but not before the work is done.
             ask(self.stubs.clone(), Op::Compact(again)).await;
         }
         answer
-    }
-
-    /// What etcd would answer in the place of ours; see `hash-of-a-compaction`.
-    async fn recall(&self, op: &Op, answer: Answer) -> Answer {
-        match op {
-            Op::HashKv(request) => {
-                self.compactions.recall(&self.stubs, request.revision, answer).await
-            }
-            _ => answer,
-        }
     }
 
     async fn brief_lease(&mut self, request: pb::LeaseGrantRequest) -> Answer {
