@@ -34,7 +34,7 @@ impl World {
             2 | 3 => self.kill(victim, true),
             4 | 5 => self.cut_power_soon(victim),
             6 | 7 => self.pause(victim),
-            8 | 9 => self.isolate(victim),
+            8 | 9 => self.isolate(victim, 30 * SECOND),
             10 => self.deafen(victim),
             11 => self.split(),
             12 => self.slow_links(victim),
@@ -139,6 +139,9 @@ impl World {
             if self.ctx.dice.one_in(2) {
                 self.ask_read(id);
             }
+            if self.ctx.dice.one_in(self.ctx.plan.crown_kill) {
+                self.isolate(id, 8 * SECOND);
+            }
             self.ctx.maybe_kill(self.ctx.plan.crown_kill, id, "fault: killed as a new leader");
         }
     }
@@ -157,18 +160,18 @@ impl World {
     }
 
     fn mend_later(&mut self, longest: u64) {
-        let delay = SECOND + self.ctx.dice.below(longest);
+        let delay = SECOND / 4 + self.ctx.dice.below(longest);
         self.ctx.schedule.after(delay, Event::Repair(Repair::Net));
     }
 
-    fn isolate(&mut self, id: MemberId) {
+    fn isolate(&mut self, id: MemberId, longest: u64) {
         self.ctx.stats.count("fault: isolated");
         self.ctx.tell(|| format!("{id} is isolated"));
         for other in self.others(id) {
             self.ctx.net.cut(id, other);
             self.ctx.net.cut(other, id);
         }
-        self.mend_later(30 * SECOND);
+        self.mend_later(longest);
     }
 
     fn deafen(&mut self, id: MemberId) {

@@ -192,8 +192,9 @@ impl Life {
 
     pub(super) fn receive(&mut self, ctx: &mut Ctx, packet: Packet) -> Result<(), Death> {
         let Packet { message, db } = packet;
-        // The transport refuses who was removed.
-        if self.machine.membership().is_removed(message.from) {
+        // The transport refuses who was removed; what is on its way when a link is cut is lost.
+        let refused = self.machine.membership().is_removed(message.from);
+        if refused || ctx.net.is_cut(message.from, self.id) {
             if message.kind == MessageKind::Snap {
                 let what = NodeEvent::SnapshotOutcome { to: self.id, ok: false };
                 ctx.at_node(MS, message.from, 0, what);
@@ -291,6 +292,7 @@ impl Life {
         if std::mem::take(&mut self.look_at_conf) {
             self.check_configuration(ctx);
         }
+        self.planted_commit(ctx, &status);
         let raft = &mut ctx.judge.raft;
         if status.commit != self.seen_commit {
             raft.committed(&self.mind, &status, self.seen_commit);

@@ -7,7 +7,7 @@ use mainstay_backend::{Batch, Bucket, meta};
 use mainstay_bolt::{Bolt, Options, WriteBatch};
 use mainstay_env::Disk;
 use mainstay_member::Input;
-use mainstay_raft::{ConfChange, Entry, EntryKind, Message, MessageKind, Role};
+use mainstay_raft::{ConfChange, Entry, EntryKind, Message, MessageKind, Role, Status};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::Replay;
 
@@ -67,6 +67,21 @@ impl Life {
                 message.commit = message.commit.max(matched);
             }
             _ => {}
+        }
+    }
+
+    /// A leader that counts entries of older terms takes them for committed itself.
+    pub(super) fn planted_commit(&self, ctx: &mut Ctx, status: &Status) {
+        if !ctx.has(Bug::CommitOfOldTerm) || status.role != Role::Leader {
+            return;
+        }
+        let reached = self.reached(ctx);
+        if reached > status.commit {
+            ctx.judge.raft.committed(
+                &self.mind,
+                &Status { commit: reached, ..*status },
+                status.commit,
+            );
         }
     }
 
