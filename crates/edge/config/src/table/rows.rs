@@ -233,7 +233,7 @@ const MEMBER: &[Flag] = &[
     ),
     row(Tunes, "enable-grpc-gateway", Bool, "true", "=", "Serve the JSON gateway below /v3/."),
     row(
-        Works,
+        Tunes,
         "raft-read-timeout",
         Duration,
         "5s",
@@ -241,7 +241,7 @@ const MEMBER: &[Flag] = &[
         "Read timeout of connections between members; less than 5s counts as 5s.",
     ),
     row(
-        Works,
+        Tunes,
         "raft-write-timeout",
         Duration,
         "5s",
@@ -742,7 +742,7 @@ const TUNING: &[Flag] = &[
         "Defragment at boot when it frees at least this much, 0 never.",
     ),
     row(
-        Works,
+        Tunes,
         "downgrade-check-time",
         Duration,
         "5s",
