@@ -176,7 +176,7 @@ impl Machine {
         let membership = Arc::make_mut(&mut self.membership);
         let changed = membership.update_attributes(id, attributes).map_err(StopReason::from)?;
         if changed.is_some() {
-            self.write_member(turn, id);
+            self.write_member(&mut turn.batch, id);
             turn.effects.membership_changed = true;
         }
         Ok(Reply::Done)

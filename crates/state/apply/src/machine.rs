@@ -214,7 +214,7 @@ impl Machine {
             Change::Remove(id) => MemberChange::Removed(id),
             Change::UpdatePeerUrls(id, urls) => MemberChange::PeerUrls(id, urls),
         };
-        self.write_member(turn, id);
+        self.write_member(&mut turn.batch, id);
         let conf_state = self.conf_state();
         turn.batch.put(Bucket::Meta, meta::CONF_STATE, conf_state_json(&conf_state));
         turn.effects.membership_changed = true;
@@ -241,13 +241,13 @@ impl Machine {
     }
 
     /// Writes what the membership says about `id` now.
-    pub(crate) fn write_member(&self, turn: &mut Turn, id: MemberId) {
+    pub(crate) fn write_member(&self, batch: &mut Batch, id: MemberId) {
         let key = id.to_string();
         match self.membership.member(id) {
-            Some(member) => turn.batch.put(Bucket::Members, key, member.to_json()),
+            Some(member) => batch.put(Bucket::Members, key, member.to_json()),
             None => {
-                turn.batch.delete(Bucket::Members, key.clone());
-                turn.batch.put(Bucket::MembersRemoved, key, &b"removed"[..]);
+                batch.delete(Bucket::Members, key.clone());
+                batch.put(Bucket::MembersRemoved, key, &b"removed"[..]);
             }
         }
     }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use mainstay_backend::Batch;
 use mainstay_membership::Membership;
 use mainstay_raft::Entry;
 use mainstay_types::MemberId;
@@ -22,7 +23,7 @@ impl Machine {
     /// `membership` is what the newest `.snap` holds (nobody, without one), `entries` is
     /// the log behind it, of which those are looked at that the db had applied. To be
     /// called after opening or installing, before anything is asked of the machine.
-    /// Returns the members whose rows were wrong; the next entry's batch mends them.
+    /// Returns the members whose rows were wrong; [`Machine::mend`] mends them.
     ///
     /// # Errors
     /// When an entry cannot be read, or names members that nobody knows.
@@ -77,8 +78,17 @@ impl Machine {
     /// Writes the rows that [`Machine::take_v2_membership`] found wrong.
     pub(crate) fn mend_members(&mut self, turn: &mut Turn) {
         for id in std::mem::take(&mut self.members_to_mend) {
-            self.write_member(turn, id);
+            self.write_member(&mut turn.batch, id);
         }
+    }
+
+    /// What mends the rows that [`Machine::take_v2_membership`] found wrong, if any were:
+    /// to be appended at once, so that no snapshot of the db tells them.
+    pub fn mend(&mut self) -> Option<Batch> {
+        let wrong = std::mem::take(&mut self.members_to_mend);
+        let mut batch = Batch::new(self.applied());
+        wrong.iter().for_each(|id| self.write_member(&mut batch, *id));
+        (!wrong.is_empty()).then_some(batch)
     }
 }
 
