@@ -19,6 +19,7 @@ use mainstay_types::{Index, Term};
 use mainstay_watch::{Event, EventBatch, EventKind};
 use parking_lot::Mutex;
 
+use crate::boot::take_membership;
 use crate::committer::StateAt;
 use crate::consensus::Command;
 use crate::handle::RequestError;
@@ -369,6 +370,11 @@ impl Applier {
             let reason = format!("failed to install the leader's snapshot from {file}: {error}");
             tracing::error!("{reason}");
             shared.stop.because(reason);
+            self.failed = true;
+            return;
+        }
+        if let Err(error) = take_membership(&mut self.machine, Some(snapshot), &[]) {
+            shared.stop.because(format!("failed to install the leader's snapshot: {error}"));
             self.failed = true;
             return;
         }

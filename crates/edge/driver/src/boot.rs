@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_apply::{LoadError, Machine};
+use mainstay_apply::{LoadError, Machine, StopError};
 use mainstay_backend::{Backend, BackendError, OpenOptions};
 use mainstay_env::Disk;
 use mainstay_member::{Member, MemberConfig};
-use mainstay_membership as membership;
+use mainstay_membership::{self as membership, Membership, V2Snapshot};
 use mainstay_raft::{ConfState, HardState, LogStart, Peer, Snapshot, StartError};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::{Metadata, SnapshotMark, Wal, WalError, WalOptions, snap};
@@ -46,6 +46,9 @@ pub enum BootError {
     /// The state in the db.
     #[error(transparent)]
     State(#[from] LoadError),
+    /// An entry of the log.
+    #[error(transparent)]
+    Entry(#[from] StopError),
     /// The log contradicts itself.
     #[error(transparent)]
     Raft(#[from] StartError),
@@ -208,6 +211,7 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
     let identity = Identity { cluster: replay.metadata.cluster, member: replay.metadata.member };
     let mut machine = open_machine(disk, options)?;
     finish_install(disk, options, snapshot.as_ref(), &mut machine)?;
+    take_membership(&mut machine, snapshot.as_ref(), &replay.entries)?;
     let backend = machine.backend().clone();
     let applied = check_fit(machine.applied().0, snapshot.as_ref(), &replay.entries, &db)?;
 
@@ -256,6 +260,32 @@ fn finish_install(
         snapshot.index = snapshot.index.0,
         "finished installing a snapshot of the leader"
     );
+    Ok(())
+}
+
+/// A 3.5 leaves its members' rows behind: what it boots from is the v2 store in `.snap`
+/// and the log behind it. `entries` are those behind `snapshot`.
+pub(crate) fn take_membership(
+    machine: &mut Machine,
+    snapshot: Option<&Snapshot>,
+    entries: &[mainstay_raft::Entry],
+) -> Result<(), BootError> {
+    let data = snapshot.map(|snapshot| &snapshot.data).filter(|data| !data.is_empty());
+    let members = match data {
+        Some(data) => V2Snapshot::parse(data).map(|v2| v2.membership).map_err(|error| {
+            BootError::Directory(format!("the v2 store of the snapshot cannot be read: {error}"))
+        })?,
+        None => Membership::default(),
+    };
+    let wrong = machine.take_v2_membership(members, entries)?;
+    if let Some(batch) = machine.mend() {
+        let ids: Vec<String> = wrong.iter().map(MemberId::to_string).collect();
+        tracing::info!(
+            members = ids.join(", "),
+            "mended rows of members that etcd 3.5 has left behind"
+        );
+        machine.backend().append(batch);
+    }
     Ok(())
 }
 

@@ -237,8 +237,9 @@ impl Consensus {
     }
 
     fn take_applied(&mut self) {
-        self.take_notes();
+        // Loaded first: a change is noted before the entry that it is in counts as applied.
         let applied = Index(self.shared.cells.applied.load(Ordering::Acquire));
+        self.take_notes();
         if applied > self.applied {
             self.applied = applied;
             self.feed(Input::Applied(applied));

@@ -233,7 +233,7 @@ fn start_threads(
         hashes: Hashes::default(),
         transport,
         disk,
-        founders: options.founding.members().to_vec(),
+        founders: if is_new { options.founding.members().to_vec() } else { Vec::new() },
         options,
     });
     shared.cells.applied.store(applied.0, Ordering::Release);
