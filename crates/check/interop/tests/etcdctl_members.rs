@@ -498,6 +498,40 @@ fn a_learner_answers_reads_that_may_be_old() {
     });
 }
 
+/// Who is removed ends by itself, be it the leader, or the one that is asked; the others
+/// go on down to the last, which stays.
+#[test]
+fn removed_members_end_and_the_others_go_on() {
+    let Some(debian) = debian() else { return };
+    let Some(mut trio) = Trio::start(Kind::Ours, ports()) else { return };
+    let names = Names::read(&trio, &debian);
+    settle(&trio, &names, &debian);
+    let on = |trio: &Trio, n: usize, line: &str| {
+        let line = names.filled(trio, line);
+        run(&debian, &format!("{line} --endpoints={}", trio.endpoint(n)))
+    };
+    let goes_on = |trio: &Trio, n: usize| {
+        eventually("a write is taken", || {
+            (on(trio, n, "put k v --command-timeout=1s").code == Some(0)).then_some(())
+        });
+    };
+    // The leader, through another; then one through itself.
+    assert_eq!(on(&trio, 1, "member remove $M1").code, Some(0));
+    assert!(trio.ended(0).success());
+    goes_on(&trio, 1);
+    let again = on(&trio, 1, "member remove $M1");
+    assert_eq!(again.err, "Error: etcdserver: member not found\n");
+    eventually("the two are connected", || {
+        (on(&trio, 1, "member remove $M2").code == Some(0)).then_some(())
+    });
+    assert!(trio.ended(1).success());
+    goes_on(&trio, 2);
+    assert_eq!(on(&trio, 2, "member list").out.lines().count(), 1);
+    let last = on(&trio, 2, "member remove $M3");
+    let text = "Error: etcdserver: re-configuration failed due to not enough started members\n";
+    assert_eq!(last.err, text);
+}
+
 /// What only the leader knows about leases, asked through every member.
 #[test]
 fn leases_are_answered_by_every_member() {

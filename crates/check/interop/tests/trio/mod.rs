@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use mainstay_interop::{Folder, Kind, Peer, our, peer};
@@ -80,6 +80,12 @@ impl Trio {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Waits until member `n` ends by itself, and says how.
+    pub(crate) fn ended(&mut self, n: usize) -> ExitStatus {
+        let mut child = self.members.remove(&n).expect("the member was started");
+        eventually("the member ends", || child.try_wait().expect("our own child"))
     }
 
     /// `host:port` of member `n` for clients.
