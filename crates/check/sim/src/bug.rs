@@ -89,6 +89,9 @@ bugs! {
     /// disk.md 3.
     RenameBeforeRecord = "rename-before-record",
         "a received db takes its place before the log knows of the snapshot";
+    /// Found by the simulator in our driver.
+    StateWithEntries = "state-with-entries",
+        "the commit index that makes a received snapshot count is written together with the entries behind it";
     /// Invariant 4 of the design.
     UnsyncedReceive = "unsynced-receive",
         "a received db is not synced before raft hears of it";

@@ -46,6 +46,9 @@ impl World {
     }
 
     fn draw_change(&mut self, voters: &[MemberId], learners: &[MemberId]) -> Option<Change> {
+        if voters.is_empty() {
+            return None;
+        }
         let dice = &mut self.ctx.dice;
         if dice.one_in(8) {
             // Nonsense, to be refused when it is applied.

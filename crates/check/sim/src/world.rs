@@ -177,6 +177,9 @@ impl World {
     fn ask_probe(&mut self) {
         let Some(membership) = self.newest_membership() else { return };
         let members: Vec<MemberId> = membership.members().map(|member| member.id).collect();
+        if members.is_empty() {
+            return;
+        }
         let at = members[self.ctx.dice.below(members.len() as u64) as usize];
         let put = pb::PutRequest { key: "probe".into(), ..Default::default() };
         let what = propose(pb::InternalRaftRequest { put: Some(put), ..Default::default() });

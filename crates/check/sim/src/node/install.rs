@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use mainstay_backend::{BackendError, Bucket, meta};
-use mainstay_bolt::Reader;
+use mainstay_apply::{CommittedState, committed_state};
 use mainstay_env::{Dice as _, OpenMode};
 use mainstay_member::Input;
-use mainstay_membership::Membership;
-use mainstay_raft::{ConfState, Message, Snapshot};
-use mainstay_types::{Index, MemberId, Term};
+use mainstay_raft::{Message, Snapshot};
+use mainstay_types::{Index, MemberId};
 use mainstay_wal::snap;
 
 use super::boot::{open_machine, received_db, snap_dir};
@@ -36,8 +33,8 @@ impl Life {
         if !ahead && !self.commit(ctx)? {
             return self.snapshot_outcome(ctx, to, false);
         }
-        let reader = self.machine.backend().snapshot().reader().clone();
-        let mut snapshot = snapshot_of(&reader).map_err(Death::disk)?;
+        let state = committed_state(self.machine.backend()).map_err(Death::disk)?;
+        let CommittedState { mut snapshot, reader } = state;
         if ahead {
             (snapshot.index, snapshot.term) = self.machine.applied();
         }
@@ -93,10 +90,12 @@ impl Life {
 
     /// The received db becomes the state: one constructor, no patching.
     pub(super) fn install(&mut self, ctx: &mut Ctx, index: Index) -> Result<(), Death> {
-        if !ctx.has(Bug::RenameBeforeRecord) {
-            self.rename_received(index)?;
+        self.tempt_fate(ctx, 4, 6);
+        if ctx.has(Bug::RenameBeforeRecord) {
+            self.machine = open_machine(&self.disk, ctx).map_err(Death::disk)?;
+        } else {
+            self.machine.install(&received_db(index)).map_err(Death::disk)?;
         }
-        self.machine = open_machine(&self.disk, ctx).map_err(Death::disk)?;
         let applied = self.machine.applied().0;
         if !ctx.has(Bug::SnapshotAhead) {
             assert_eq!(applied, index, "a snapshot's db holds what the snapshot says");
@@ -123,48 +122,4 @@ impl Life {
         self.answer_reads(ctx);
         Ok(())
     }
-}
-
-/// What to make of a row, key and value.
-type TakeRow<'t> = &'t mut dyn FnMut(&mut Membership, &[u8], &[u8]);
-
-/// Index, term, configuration and members as the committed db has them.
-fn snapshot_of(reader: &Reader) -> Result<Snapshot, BackendError> {
-    let number = |key: &[u8]| -> Result<u64, BackendError> {
-        let value = reader.get(Bucket::Meta.name(), key)?;
-        let bytes = value.as_deref().and_then(|bytes| bytes.try_into().ok());
-        Ok(bytes.map(u64::from_be_bytes).unwrap_or_default())
-    };
-    let mut membership = Membership::default();
-    let mut rows = |bucket: Bucket, take: TakeRow<'_>| {
-        let mut cursor = reader.cursor(bucket.name())?;
-        let mut next = cursor.first()?;
-        while let Some((key, value)) = next {
-            take(&mut membership, &key, &value);
-            next = cursor.next()?;
-        }
-        Ok::<(), BackendError>(())
-    };
-    rows(Bucket::Members, &mut |members, key, value| {
-        members.load_member(key, value).expect("we wrote the row");
-    })?;
-    rows(Bucket::MembersRemoved, &mut |members, key, _| {
-        members.load_removed(key).expect("we wrote the row");
-    })?;
-    rows(Bucket::Cluster, &mut |members, key, value| {
-        if key == b"clusterVersion" {
-            members.load_version(value).expect("we wrote the row");
-        }
-    })?;
-    let conf_state = ConfState {
-        voters: membership.voters(),
-        learners: membership.learners(),
-        ..ConfState::default()
-    };
-    Ok(Snapshot {
-        data: Bytes::from(membership.to_v2_json()),
-        index: Index(number(meta::CONSISTENT_INDEX)?),
-        term: Term(number(meta::TERM)?),
-        conf_state,
-    })
 }

@@ -50,8 +50,16 @@ impl Life {
                 LogOrder::Persist(persist) => gather(&mut gathered, persist),
                 LogOrder::Install(snapshot, persist) => {
                     last = self.save(ctx, std::mem::take(&mut gathered))?.max(last);
-                    let mark = self.record_install(ctx, &snapshot, &persist)?;
-                    last = self.save(ctx, Persist { mark, ..persist })?.max(last);
+                    self.tempt_fate(ctx, 3, 10);
+                    self.record_install(ctx, &snapshot, &persist)?;
+                    let mut behind = persist;
+                    // What waits behind it comes with it.
+                    while let Some(LogOrder::Persist(_)) = self.log.front() {
+                        let Some(LogOrder::Persist(next)) = self.log.pop_front() else { break };
+                        gather(&mut behind, next);
+                    }
+                    last = self.save(ctx, behind)?.max(last);
+                    self.wal.release_to(snapshot.index).map_err(Death::disk)?;
                     self.apply.push_back(ApplyOrder::Install(snapshot.index));
                     self.apply_soon(ctx);
                 }
@@ -100,14 +108,18 @@ impl Life {
         ctx: &mut Ctx,
         snapshot: &Snapshot,
         persist: &Persist,
-    ) -> Result<Mark, Death> {
+    ) -> Result<(), Death> {
         if ctx.has(Bug::RenameBeforeRecord) {
             self.rename_received(snapshot.index)?;
         }
         let (index, term) = (snapshot.index, snapshot.term);
         let mark = SnapshotMark { index, term, conf_state: Some(snapshot.conf_state.clone()) };
+        let together = ctx.has(Bug::StateWithEntries);
         let record = |life: &mut Life| -> Result<(), WalError> {
             life.wal.save_snapshot(&mark)?;
+            if together {
+                return Ok(());
+            }
             let state = persist.hard_state.unwrap_or_else(|| life.wal.hard_state());
             let commit = state.commit.max(index);
             life.wal.save(Some(&HardState { commit, ..state }), &[], true)
@@ -120,8 +132,7 @@ impl Life {
         if !early {
             record(self).map_err(Death::disk)?;
         }
-        self.wal.release_to(index).map_err(Death::disk)?;
-        Ok(persist.mark)
+        Ok(())
     }
 
     /// As the driver's `record_snapshot`.
