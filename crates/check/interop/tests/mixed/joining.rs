@@ -11,15 +11,19 @@ fn member_add(cluster: &mut Cluster, n: usize) {
         Make::Ours => our("etcdctl"),
         Make::Go => peer(Peer::Etcdctl).expect("it comes with the etcd"),
     };
-    let told = Command::new(ctl)
-        .arg(format!("--endpoints={}", cluster.nodes[0].endpoint()))
-        .args(["member", "add", &cluster.nodes[n].name, "--learner"])
-        .arg(format!("--peer-urls={}", cluster.nodes[n].peer_url()))
-        .env("ETCDCTL_API", "3")
-        .output()
-        .expect("etcdctl runs");
-    let out = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.status.success(), "{out}{}", String::from_utf8_lossy(&told.stderr));
+    // Neither make adds anybody in the first seconds of its connections.
+    let out = cluster.eventually("a new member", |cluster| {
+        let told = Command::new(&ctl)
+            .arg(format!("--endpoints={}", cluster.nodes[0].endpoint()))
+            .args(["member", "add", &cluster.nodes[n].name, "--learner"])
+            .arg(format!("--peer-urls={}", cluster.nodes[n].peer_url()))
+            .env("ETCDCTL_API", "3")
+            .output()
+            .expect("etcdctl runs");
+        let err = String::from_utf8_lossy(&told.stderr);
+        assert!(told.status.success() || err.contains("unhealthy cluster"), "{err}");
+        told.status.success().then(|| String::from_utf8_lossy(&told.stdout).into_owned())
+    });
     let id = out.split_ascii_whitespace().nth(1).expect("Member ID ...");
     cluster.nodes[n].id = u64::from_str_radix(id, 16).expect("an id");
 }
@@ -78,7 +82,8 @@ fn who_was_away_too_long_is_sent_a_snapshot_by_either_make() {
     let Some(mut cluster) = Plan::new("away", &makes).short_logs().start() else { return };
     let load = Load::start(8, &mut cluster, true);
     load.wait_for(&mut cluster, 100);
-    for (leader, away) in [(0, 1), (1, 0), (0, 2), (1, 3)] {
+    // Go keeps its log for half a minute after it has sent a snapshot, so it sends one only.
+    for (leader, away) in [(0, 1), (1, 0), (0, 2)] {
         cluster.move_leader(leader);
         load.excuse(away);
         cluster.nodes[away].kill();

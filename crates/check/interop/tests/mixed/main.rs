@@ -1,6 +1,8 @@
 //! Members of ours and of the real etcd in one cluster, live.
 
+mod hostile;
 mod joining;
+mod leases;
 mod removal;
 mod rolling;
 mod rounds;

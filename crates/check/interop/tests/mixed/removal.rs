@@ -143,6 +143,8 @@ fn hash_at(endpoint: &str, revision: i64) -> (u32, usize) {
         let members = list.expect("a list").into_inner().members.len();
         (hash.expect("a hash").into_inner().hash, members)
     };
-    let asked = tokio::time::timeout(Duration::from_secs(10), asked);
-    runtime.expect("an event loop").block_on(async { asked.await.expect("an answer") })
+    let asked = async {
+        tokio::time::timeout(Duration::from_secs(10), asked).await.expect("an answer in time")
+    };
+    runtime.expect("an event loop").block_on(asked)
 }
