@@ -9,8 +9,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use mainstay_driver::DbCopy;
 use mainstay_raft::Message;
-use mainstay_types::Index;
 use mainstay_types::limits::{PEER_SNAPSHOT_CHUNK_BYTES, PEER_SNAPSHOT_CHUNKS_WAITING_MAX};
+use mainstay_types::{Index, MemberId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -30,12 +30,35 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a line says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Sends a snapshot and reports how that went.
+/// Tells raft, when it is dropped, how a snapshot went: whoever sends it may be dropped
+/// at any point.
+pub(crate) struct Report {
+    shared: Arc<Shared>,
+    peer: MemberId,
+    ok: bool,
+}
+
+impl Report {
+    pub(crate) fn new(shared: &Arc<Shared>, peer: MemberId) -> Report {
+        Report { shared: Arc::clone(shared), peer, ok: false }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(local) = self.shared.local.get() {
+            local.snapshot_sent(self.peer, self.ok);
+        }
+    }
+}
+
+/// Sends a snapshot.
 pub(crate) async fn send(
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     message: Message,
     db: Arc<dyn DbCopy>,
+    mut report: Report,
 ) {
     let began = Instant::now();
     let index = message.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
@@ -77,7 +100,7 @@ pub(crate) async fn send(
             shared.unreachable(remote);
         }
     }
-    shared.local().snapshot_sent(remote, result.is_ok());
+    report.ok = result.is_ok();
 }
 
 async fn post(

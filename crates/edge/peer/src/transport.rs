@@ -163,22 +163,11 @@ impl Transport for PeerTransport {
     }
 
     fn send_snapshot(&self, message: Message, db: Arc<dyn DbCopy>) {
-        let to = message.to;
-        match self.shared.peer(to) {
-            Some(peer) => {
-                let shared = Arc::clone(&self.shared);
-                peer.keep(self.shared.runtime.spawn(snapshot::send(
-                    shared,
-                    Arc::clone(&peer),
-                    message,
-                    db,
-                )));
-            }
-            None => {
-                if let Some(local) = self.shared.local.get() {
-                    local.snapshot_sent(to, false);
-                }
-            }
+        let report = snapshot::Report::new(&self.shared, message.to);
+        if let Some(peer) = self.shared.peer(message.to) {
+            let shared = Arc::clone(&self.shared);
+            let sending = snapshot::send(shared, Arc::clone(&peer), message, db, report);
+            peer.keep(self.shared.runtime.spawn(sending));
         }
     }
 

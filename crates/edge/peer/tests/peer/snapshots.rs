@@ -104,6 +104,32 @@ fn nobody_to_send_to_is_a_failure() {
     assert_eq!(a.fake.until(|seen| seen.snapshots_sent.pop()), (MemberId(9), false));
 }
 
+/// A file that is never read to its end.
+struct Endless;
+
+impl DbCopy for Endless {
+    fn len(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn read_at(&self, _: u64, out: &mut [u8]) -> io::Result<()> {
+        out.fill(1);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_member_that_leaves_gets_no_more_of_it() {
+    let nodes = cluster(2);
+    let (a, b) = (&nodes[0], &nodes[1]);
+    // What arrives is kept in memory here, so not for long.
+    a.transport.send_snapshot(snapshot(a, b), Arc::new(Endless));
+    b.fake.until(|seen| (seen.begun == 1).then_some(()));
+    a.follow(&[a.as_member()]);
+    assert_eq!(a.fake.until(|seen| seen.snapshots_sent.pop()), (b.id(), false));
+    b.fake.until(|seen| (seen.discarded == 1).then_some(()));
+}
+
 /// The POST of `body` as Go sends it, chunked: its head, then all of it.
 fn request(to: &Node, body: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let head = format!(

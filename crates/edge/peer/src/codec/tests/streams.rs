@@ -178,3 +178,21 @@ fn a_message_that_arrives_byte_by_byte_takes_no_more_room() {
     assert!(whole.iter().zip(0..300_000_u32).all(|(byte, n)| *byte == n.to_be_bytes()[3]));
     assert!(intake.is_empty() && intake.take(1).is_none());
 }
+
+#[test]
+fn small_and_large_pieces_keep_their_order() {
+    let mut intake = Intake::default();
+    let (mut next, mut wanted) = (0_u32, Vec::new());
+    for length in [10, 20, 5_000, 30, 70_000, 1, 1, 4_096, 4_095, 3, 66_000, 2] {
+        let piece: Vec<u8> = (next..next + length).map(|n| (n % 251) as u8).collect();
+        next += length;
+        wanted.extend_from_slice(&piece);
+        intake.push(Bytes::from(piece));
+    }
+    let mut read = vec![intake.byte().expect("a byte")];
+    for count in [9, 1, 4_000, 100_000, 1_500] {
+        read.extend_from_slice(&intake.take(count).expect("as many"));
+    }
+    intake.drain().for_each(|chunk| read.extend_from_slice(&chunk));
+    assert!(read == wanted && intake.is_empty());
+}
