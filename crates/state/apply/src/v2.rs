@@ -22,7 +22,8 @@ impl Machine {
     /// when the rows are of 3.5; from 3.6 on they are right, and nothing happens.
     /// `membership` is what the newest `.snap` holds (nobody, without one), `entries` is
     /// the log behind it, of which those are looked at that the db had applied. To be
-    /// called after opening or installing, before anything is asked of the machine.
+    /// called after opening or installing, before anything is asked of the machine. When
+    /// neither names a member, the rows stand.
     /// Returns the members whose rows were wrong; [`Machine::mend`] mends them.
     ///
     /// # Errors
@@ -38,6 +39,10 @@ impl Machine {
         let applied = self.applied().0;
         for entry in entries.iter().take_while(|entry| entry.index <= applied) {
             self.follow(&mut membership, entry)?;
+        }
+        if membership.members().len() == 0 {
+            // No cluster has nobody in it: the caller had no v2 store to give.
+            return Ok(BTreeSet::new());
         }
         membership.set_downgrade(self.membership.downgrade().clone());
         if membership.version().is_none()

@@ -101,6 +101,14 @@ fn from_3_6_on_rows_are_believed() {
 }
 
 #[test]
+fn without_a_v2_store_the_rows_stand() {
+    let mut machine = open(&disk(None));
+    let before = Arc::clone(machine.membership());
+    assert!(machine.take_v2_membership(Membership::default(), &[]).unwrap().is_empty());
+    assert_eq!(*machine.membership(), before);
+}
+
+#[test]
 fn a_member_that_the_rows_lack_or_have_too_much_is_mended() {
     let disk = disk(None);
     let mut machine = open(&disk);
