@@ -1,6 +1,7 @@
 //! Our raft beside the published `raft` crate (`crates/keep/raft/oracle`, a package of its
 //! own): clusters of both kinds, and a shadow of theirs for each core of ours.
 
+#[expect(dead_code, reason = "the tests of other clients use the rest")]
 mod kit;
 
 use std::path::Path;
