@@ -46,10 +46,7 @@ pub(crate) fn build(
         initial_advertise_peer_urls: s.urls("initial-advertise-peer-urls"),
         advertise_client_urls: s.urls("advertise-client-urls"),
         initial_cluster: initial_cluster(s),
-        initial_cluster_state: match s.text("initial-cluster-state").as_str() {
-            "existing" => ClusterState::Existing,
-            _ => ClusterState::New,
-        },
+        initial_cluster_state: cluster_state(s),
         discovery: discovery(s)?,
         discovery_url: s.text("discovery"),
         discovery_srv: s.text("discovery-srv"),
@@ -74,8 +71,7 @@ pub(crate) fn build(
         strict_reconfig_check: s.on("strict-reconfig-check"),
         max_learners: s.count_or("max-learners", 0)?,
         compaction: compaction(s)?,
-        watch_progress_notify_interval: s
-            .duration_or("watch-progress-notify-interval", 10 * 60 * 1000)?,
+        watch_progress_notify_interval: s.duration_or("watch-progress-notify-interval", 600_000)?,
         corrupt_check_time: s.duration("corrupt-check-time")?,
         compact_hash_check_time: s.duration("compact-hash-check-time")?,
         downgrade_check_time: s.duration("downgrade-check-time")?,
@@ -127,6 +123,13 @@ fn initial_cluster(source: &Source) -> String {
         !source.settings.is_set("initial-cluster")
     };
     if discovers && is_default { String::new() } else { given }
+}
+
+fn cluster_state(source: &Source) -> ClusterState {
+    match source.text("initial-cluster-state").as_str() {
+        "existing" => ClusterState::Existing,
+        _ => ClusterState::New,
+    }
 }
 
 fn discovery(source: &Source) -> Result<DiscoveryConfig, Invalid> {
