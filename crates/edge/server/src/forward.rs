@@ -36,8 +36,14 @@ pub(crate) async fn renew_lease<M: Member>(member: &M, lease: i64) -> Result<Opt
         _ => Heard::Again,
     };
     let here = || async {
-        caught_up(member).await?;
-        member.lease_renew(lease).await
+        match member.lease_renew(lease).await? {
+            // It may be on its way, or gone under another leader (semantics 7.7).
+            Led::Here(None) => {
+                caught_up(member).await?;
+                member.lease_renew(lease).await
+            }
+            answer => Ok(answer),
+        }
     };
     by_the_leader(member, here, &question, hear).await
 }

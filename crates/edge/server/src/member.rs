@@ -213,7 +213,8 @@ pub trait Member: Cluster + Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<pb::LeaseRevokeResponse, Status>>;
 
     /// Extends a lease if this member leads; its TTL in seconds, `None` when there is
-    /// no such lease. The caller has asked for [`Member::linearizable`] before.
+    /// no such lease as far as this member knows: whoever must be sure asks again after
+    /// [`Member::linearizable`].
     fn lease_renew(&self, lease: i64) -> impl Future<Output = Result<Led<Option<i64>>, Status>>;
 
     /// Times of a lease and, if asked for, its keys, if this member leads. A TTL of -1

@@ -218,15 +218,19 @@ fn a_follower_asks_the_leader_about_leases() {
 }
 
 #[test]
-fn a_leader_of_the_past_promises_no_lease() {
+fn a_lease_is_gone_only_when_everything_is_applied() {
     let server = among(&[0xb]);
     *server.member.0.read_error.lock() = Some(errors::LEADER_CHANGED.status());
     run(async {
         let client = Client::connect(&server.address()).await;
-        assert_known(&keep_alive(&client, 1).await, errors::LEADER_CHANGED);
+        let ttl = |answer: Answer| answer.ok::<pb::LeaseKeepAliveResponse>().ttl;
+        assert_eq!(ttl(keep_alive(&client, 1).await), 60, "one that is known costs no round");
+        assert_known(&keep_alive(&client, 2).await, errors::LEADER_CHANGED);
+        let times = pb::LeaseTimeToLiveRequest { id: 1, keys: false };
+        let times = client.call("/etcdserverpb.Lease/LeaseTimeToLive", &times).await;
+        assert_known(&times, errors::LEADER_CHANGED);
         *server.member.0.read_error.lock() = None;
-        let reply: pb::LeaseKeepAliveResponse = keep_alive(&client, 1).await.ok();
-        assert_eq!(reply.ttl, 60);
+        assert_eq!(ttl(keep_alive(&client, 2).await), 0);
     });
 }
 
