@@ -46,12 +46,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mainstay_apply::Machine;
 use mainstay_env::{Clock, Dice, Disk};
+use mainstay_member::Member;
 use mainstay_types::limits::PROPOSALS_WAITING_MAX;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use apply_thread::{Applier, ApplyHandle};
+use apply_thread::{Applier, ApplyHandle, Order};
 use boot::Booted;
 use committer::{Committer, CommitterHandle};
 use consensus::{Command, Consensus};
@@ -193,22 +195,19 @@ fn start_threads(
         seed,
     })?;
     joins.extend(watch_joins);
-    let (log, log_join) = LogThread {
-        writer: Writer {
-            wal,
-            max_wals: options.max_wals,
-            disk: Arc::clone(&disk),
-            snap_dir: options.snap_path(),
-            clock: Arc::clone(&clock),
-            stats: Arc::clone(&stats),
-            space: space.clone(),
-            retry_at: Duration::ZERO,
-        },
-        stop: stop.clone(),
-        consensus: consensus.clone(),
-        transport: Arc::clone(&transport),
-    }
-    .start()?;
+    let writer = Writer {
+        wal,
+        max_wals: options.max_wals,
+        disk: Arc::clone(&disk),
+        snap_dir: options.snap_path(),
+        clock: Arc::clone(&clock),
+        stats: Arc::clone(&stats),
+        space: space.clone(),
+        retry_at: Duration::ZERO,
+    };
+    let sender = Arc::clone(&transport);
+    let (log, log_join) =
+        LogThread::new(writer, stop.clone(), consensus.clone(), sender).start()?;
     joins.push(log_join);
     let shared = Arc::new(Shared {
         identity,
@@ -240,14 +239,26 @@ fn start_threads(
     shared.tell_transport();
     let committer = committer_of(&shared, log.clone());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
-    let applier = Arc::new(Mutex::new(Applier::new(Arc::clone(&shared), machine)));
-    let (of_thread, theirs) = (Arc::clone(&shared), Arc::clone(&applier));
-    joins.push(spawn("apply", move || apply_thread::run(&of_thread, &theirs, &apply_orders))?);
-    let consensus = Consensus::new(Arc::clone(&shared), member, log.clone(), applier, commands);
-    let consensus = Some(spawn("consensus", move || consensus.run())?);
+    let consensus =
+        start_deciding(&shared, (machine, apply_orders), (member, commands), &log, &mut joins)?;
     let (ready, duties) = start_duties(&shared, &mut joins)?;
-    let (handle, duties) = (Handle { shared }, Some(duties));
+    let (handle, duties, consensus) = (Handle { shared }, Some(duties), Some(consensus));
     Ok(Driver { handle, log, ready, duties, consensus, joins, is_new })
+}
+
+/// The two threads that decide, each with what it owns and its queue: apply and consensus.
+fn start_deciding(
+    shared: &Arc<Shared>,
+    (machine, orders): (Machine, Receiver<Order>),
+    (member, commands): (Member, Receiver<Command>),
+    log: &LogHandle,
+    joins: &mut Vec<JoinHandle<()>>,
+) -> std::io::Result<JoinHandle<()>> {
+    let applier = Arc::new(Mutex::new(Applier::new(Arc::clone(shared), machine)));
+    let (of_thread, theirs) = (Arc::clone(shared), Arc::clone(&applier));
+    joins.push(spawn("apply", move || apply_thread::run(&of_thread, &theirs, &orders))?);
+    let consensus = Consensus::new(Arc::clone(shared), member, log.clone(), applier, commands);
+    spawn("consensus", move || consensus.run())
 }
 
 fn committer_of(shared: &Arc<Shared>, log: LogHandle) -> Committer {

@@ -145,7 +145,7 @@ impl Writer {
     fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
         if let Some(snapshot) = &gathered.snapshot {
             fail_point!("raftBeforeSaveSnap");
-            self.take_over(snapshot)?;
+            self.take_over(snapshot, gathered.hard_state)?;
             fail_point!("raftAfterSaveSnap");
         }
         fail_point!("raftBeforeSave");
@@ -204,14 +204,23 @@ impl Writer {
 
     /// A leader's snapshot stands for the log so far. Its db is on the disk already; it
     /// counts once the log says that everything up to it is committed, which the hard
-    /// state behind the record does: before, a start goes on from what was.
-    fn take_over(&mut self, snapshot: &Snapshot) -> Result<(), WalError> {
+    /// state behind the record does: before, a start goes on from what was. Entries behind
+    /// it must not be there without that: they would leave a gap, so it has a write of its
+    /// own.
+    fn take_over(
+        &mut self,
+        snapshot: &Snapshot,
+        hard_state: Option<HardState>,
+    ) -> Result<(), WalError> {
         snap::save(&*self.disk, &self.snap_dir, snapshot)?;
         self.wal.save_snapshot(&SnapshotMark {
             index: snapshot.index,
             term: snapshot.term,
             conf_state: Some(snapshot.conf_state.clone()),
         })?;
+        let state = hard_state.unwrap_or(self.wal.hard_state());
+        let commit = state.commit.max(snapshot.index);
+        self.wal.save(Some(&HardState { commit, ..state }), &[], true)?;
         tracing::info!(
             snapshot.index = snapshot.index.0,
             snapshot.term = snapshot.term.0,
@@ -250,13 +259,22 @@ impl Writer {
 
 /// What the thread needs.
 pub(crate) struct LogThread {
-    pub(crate) writer: Writer,
-    pub(crate) stop: Stop,
-    pub(crate) consensus: Sender<Command>,
-    pub(crate) transport: Arc<dyn Transport>,
+    writer: Writer,
+    stop: Stop,
+    consensus: Sender<Command>,
+    transport: Arc<dyn Transport>,
 }
 
 impl LogThread {
+    pub(crate) fn new(
+        writer: Writer,
+        stop: Stop,
+        consensus: Sender<Command>,
+        transport: Arc<dyn Transport>,
+    ) -> LogThread {
+        LogThread { writer, stop, consensus, transport }
+    }
+
     /// Starts the thread.
     pub(crate) fn start(mut self) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
         self.writer.count();

@@ -96,6 +96,11 @@ pub(crate) fn run(
     driver.stop();
     transport.stop();
     peers.shutdown(Duration::ZERO);
+    conclude(config, end)
+}
+
+/// How the process ends.
+fn conclude(config: &Config, end: End) -> Result<(), Box<dyn Error>> {
     match end {
         // As in etcd its end is no failure: whoever restarts it would only see it end again.
         End::Failed(reason) if reason == mainstay_driver::REMOVED => Ok(()),
