@@ -6,9 +6,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use mainstay_env::{Disk, File, OpenMode};
+use mainstay_env::{Clock, Disk, File, OpenMode};
 use mainstay_types::Index;
+
+use crate::stats::Stats;
 
 /// The name under which the db of the snapshot at `index` waits to be installed.
 pub(crate) fn received_db(snap_dir: &Path, index: Index) -> PathBuf {
@@ -23,6 +26,14 @@ pub struct IncomingDb {
     target: PathBuf,
     file: Option<Box<dyn File>>,
     written: u64,
+    counting: Option<Counting>,
+}
+
+/// Where it is counted how long a db took.
+struct Counting {
+    clock: Arc<dyn Clock>,
+    stats: Arc<Stats>,
+    begun: Duration,
 }
 
 impl IncomingDb {
@@ -37,7 +48,15 @@ impl IncomingDb {
         let temporary = snap_dir.join(format!("tmp.{:016x}.{serial}", index.0));
         let target = received_db(&snap_dir, index);
         let file = disk.open(&temporary, OpenMode::CreateNew)?;
-        Ok(IncomingDb { disk, snap_dir, temporary, target, file: Some(file), written: 0 })
+        let file = Some(file);
+        Ok(IncomingDb { disk, snap_dir, temporary, target, file, written: 0, counting: None })
+    }
+
+    /// Counts from now on how long it takes.
+    pub(crate) fn counted(mut self, clock: Arc<dyn Clock>, stats: Arc<Stats>) -> IncomingDb {
+        let begun = clock.now();
+        self.counting = Some(Counting { clock, stats, begun });
+        self
     }
 
     /// Appends bytes. Blocks as long as the disk does.
@@ -66,8 +85,15 @@ impl IncomingDb {
     /// # Errors
     /// When the disk fails; the file is removed then.
     pub fn finish(mut self) -> io::Result<()> {
+        let counting = self.counting.take();
+        let before = counting.as_ref().map(|counting| counting.clock.now());
         if let Some(file) = &self.file {
             file.sync()?;
+        }
+        if let Some((Counting { clock, stats, begun }, before)) = counting.as_ref().zip(before) {
+            let now = clock.now();
+            stats.snap_db_fsync.observe(now.saturating_sub(before));
+            stats.snap_db_save.observe(now.saturating_sub(*begun));
         }
         self.disk.rename(&self.temporary, &self.target)?;
         self.file = None;

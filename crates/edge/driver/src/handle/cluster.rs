@@ -67,7 +67,8 @@ impl Handle {
         let index = message.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
         let disk = Arc::clone(&self.shared.disk);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        IncomingDb::create(disk, self.shared.options.snap_path(), index, serial)
+        let db = IncomingDb::create(disk, self.shared.options.snap_path(), index, serial)?;
+        Ok(db.counted(Arc::clone(&self.shared.clock), Arc::clone(&self.shared.stats)))
     }
 
     /// A message to `peer` was lost, or its connection.
