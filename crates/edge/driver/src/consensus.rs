@@ -159,7 +159,9 @@ impl Consensus {
                 Command::Propose { id, data } => self.feed(Input::Propose { id, data }),
                 Command::ProposeAsLeader { id, term, data } => {
                     let status = self.member.status();
-                    if status.role == Role::Leader && status.term == term {
+                    // While it hands over, the mind holds proposals for the next leader.
+                    let leads = status.role == Role::Leader && status.transferee.is_none();
+                    if leads && status.term == term {
                         self.feed(Input::Propose { id, data });
                     }
                 }
