@@ -280,14 +280,20 @@ impl Committer {
         self.stats.snap_save.observe(took);
         self.stats.snap_fsync.observe(took);
         tracing::info!(snapshot.index = index.0, snapshot.term = term.0, "saved snapshot");
-        if self.max_snapshots > 0 {
-            let purged = snap::purge(&*self.disk, &self.snap_dir, self.max_snapshots);
-            purged.map_err(Failure::of_snapshot)?;
-        }
         let purged = snap::purge_received(&*self.disk, &self.snap_dir, index);
         purged.map_err(Failure::of_snapshot)?;
-        let notify = Arc::clone(&self.notify);
-        self.log.snapshot(mark, Box::new(move || notify(Note::SnapshotTaken { index })));
+        let (notify, disk) = (Arc::clone(&self.notify), Arc::clone(&self.disk));
+        let (dir, keep) = (self.snap_dir.clone(), self.max_snapshots);
+        let recorded = move || {
+            // Not before the record: until then the older ones are all that counts.
+            if keep > 0
+                && let Err(error) = snap::purge(&*disk, &dir, keep)
+            {
+                tracing::warn!(%error, "failed to remove old snapshots; the next one tries again");
+            }
+            notify(Note::SnapshotTaken { index });
+        };
+        self.log.snapshot(mark, Box::new(recorded));
         Ok(())
     }
 
