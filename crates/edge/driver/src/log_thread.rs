@@ -130,18 +130,31 @@ fn save_failed(error: &WalError) -> String {
 
 /// The log itself, with what is counted about it.
 pub(crate) struct Writer {
-    pub(crate) wal: Wal,
-    pub(crate) max_wals: usize,
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) snap_dir: PathBuf,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) stats: Arc<Stats>,
-    pub(crate) space: Space,
+    wal: Wal,
+    max_wals: usize,
+    disk: Arc<dyn Disk>,
+    snap_dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    stats: Arc<Stats>,
+    space: Space,
     /// When a segment that did not fit is tried again.
-    pub(crate) retry_at: Duration,
+    retry_at: Duration,
 }
 
 impl Writer {
+    /// Over `wal`, with the room on its disk, the folder of `.snap` files and how many
+    /// segments are kept.
+    pub(crate) fn new(
+        wal: Wal,
+        (space, snap_dir, max_wals): (Space, PathBuf, usize),
+        disk: Arc<dyn Disk>,
+        clock: &Arc<dyn Clock>,
+        stats: &Arc<Stats>,
+    ) -> Writer {
+        let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
+        Writer { wal, max_wals, disk, snap_dir, clock, stats, space, retry_at: Duration::ZERO }
+    }
+
     fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
         if let Some(snapshot) = &gathered.snapshot {
             fail_point!("raftBeforeSaveSnap");
