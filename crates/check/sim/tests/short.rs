@@ -50,7 +50,7 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// The bugs that need more seeds than an everyday test has; see BUGS.md.
-const RARE: &[Bug] = &[Bug::VoteForgotten, Bug::CommitOfOldTerm];
+const RARE: &[Bug] = &[Bug::VoteForgotten, Bug::CommitOfOldTerm, Bug::StateWithEntries];
 
 #[test]
 fn bugs_that_are_put_back_are_caught() {
