@@ -43,7 +43,6 @@ mod watch_thread;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mainstay_apply::Machine;
@@ -195,16 +194,8 @@ fn start_threads(
         seed,
     })?;
     joins.extend(watch_joins);
-    let writer = Writer {
-        wal,
-        max_wals: options.max_wals,
-        disk: Arc::clone(&disk),
-        snap_dir: options.snap_path(),
-        clock: Arc::clone(&clock),
-        stats: Arc::clone(&stats),
-        space: space.clone(),
-        retry_at: Duration::ZERO,
-    };
+    let place = (space.clone(), options.snap_path(), options.max_wals);
+    let writer = Writer::new(wal, place, Arc::clone(&disk), &clock, &stats);
     let sender = Arc::clone(&transport);
     let (log, log_join) =
         LogThread::new(writer, stop.clone(), consensus.clone(), sender).start()?;
