@@ -81,11 +81,24 @@ impl Node {
     /// Starts it with these flags more. `None` when the binary is missing.
     pub(super) fn spawn(&mut self, more: &[String]) -> Option<()> {
         assert!(self.child.is_none(), "{} runs", self.name);
-        let binary = self.make.binary()?;
+        let mut command = self.command(more)?;
         let path = self.log_path();
         let file = fs::OpenOptions::new().create(true).append(true).open(&path);
         let mut file = file.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         self.log_from = file.metadata().map_or(0, |m| m.len());
+        // For whoever reads the log of many lives.
+        let _ = writeln!(file, "=== {:?} {command:?}", self.make);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        self.child = Some(child);
+        self.stopped = false;
+        Some(())
+    }
+
+    /// The command that starts it, with these flags more. `None` when the binary is
+    /// missing.
+    pub fn command(&self, more: &[String]) -> Option<Command> {
+        let binary = self.make.binary()?;
         let client = format!("http://{}", self.endpoint());
         let mut command = Command::new(binary);
         command
@@ -107,13 +120,7 @@ impl Node {
                 command.arg(format!("--experimental-snapshot-catchup-entries={}", self.catch_up));
             }
         }
-        // For whoever reads the log of many lives.
-        let _ = writeln!(file, "=== {:?} {command:?}", self.make);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        self.child = Some(child);
-        self.stopped = false;
-        Some(())
+        Some(command)
     }
 
     /// What this life has logged.

@@ -6,6 +6,7 @@ mod leases;
 mod removal;
 mod rolling;
 mod rounds;
+mod script;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
