@@ -1,5 +1,6 @@
 //! Members of ours and of the real etcd in one cluster, live.
 
+mod control;
 mod hostile;
 mod joining;
 mod leases;

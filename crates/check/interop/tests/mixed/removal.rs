@@ -72,7 +72,7 @@ fn theirs_that_were_removed_stay_out() {
     stay_out("out-theirs", &[Make::Ours, Make::Go, Make::Go, Make::Ours, Make::Ours], 1, 2);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a new folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
