@@ -116,6 +116,15 @@ impl Load {
         });
     }
 
+    /// Requests through member `n` whose answers were lost on the way, so far.
+    pub fn cut_short(&self, n: usize) -> usize {
+        let lost = |message: &str| message.contains("transport") || message.contains("http2");
+        self.record(|record| {
+            let failures = record.failures.iter().filter(|failure| failure.member == n);
+            failures.filter(|failure| lost(&failure.message)).count()
+        })
+    }
+
     /// How many writes are acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.record(|record| record.acknowledged)
