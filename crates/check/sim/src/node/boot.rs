@@ -94,6 +94,12 @@ impl Node {
     }
 
     fn stay_down(&mut self, ctx: &mut Ctx, why: &str) {
+        ctx.tell(|| {
+            let marks = mainstay_wal::valid_snapshots(&self.disk, &wal_dir()).map(|marks| {
+                marks.iter().map(|mark| (mark.term.0, mark.index.0)).collect::<Vec<_>>()
+            });
+            format!("{} has {:?}; its log knows {marks:?}", self.id, self.disk.paths())
+        });
         ctx.tell(|| format!("{} does not start: {why}", self.id));
         let troubles = &self.troubles;
         let expected = self.disk.is_cut() || troubles.full || troubles.flipped.is_some();
