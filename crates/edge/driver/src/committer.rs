@@ -287,7 +287,7 @@ impl Committer {
         let recorded = move || {
             // Not before the record: until then the older ones are all that counts.
             if keep > 0
-                && let Err(error) = snap::purge(&*disk, &dir, keep)
+                && let Err(error) = snap::purge(&*disk, &dir, index, keep)
             {
                 tracing::warn!(%error, "failed to remove old snapshots; the next one tries again");
             }

@@ -175,12 +175,14 @@ pub fn load_newest(
 }
 
 /// Removes the oldest `.snap` files until `keep` are left, at least one; returns how
-/// many it removed.
+/// many it removed. `recorded` is the newest that the log knows: a newer one that a crash
+/// has left does not count, and neither does it go.
 ///
 /// # Errors
 /// When the disk fails.
-pub fn purge(disk: &dyn Disk, dir: &Path, keep: usize) -> Result<usize, WalError> {
-    let names = list(disk, dir)?;
+pub fn purge(disk: &dyn Disk, dir: &Path, recorded: Index, keep: usize) -> Result<usize, WalError> {
+    let mut names = list(disk, dir)?;
+    names.retain(|name| name.index <= recorded);
     let excess = names.len().saturating_sub(keep.max(1));
     for name in &names[..excess] {
         let path = dir.join(name.to_string());

@@ -146,7 +146,7 @@ impl Life {
         self.wal.release_to(mark.index)?;
         self.wal.purge(ctx.plan.max_wals)?;
         // Not before the record: the newest one that counts must stay.
-        snap::purge(&*self.disk, &snap_dir(), ctx.plan.max_snapshots)?;
+        snap::purge(&*self.disk, &snap_dir(), mark.index, ctx.plan.max_snapshots)?;
         ctx.stats.count("snapshots taken");
         self.mind.feed(Input::SnapshotTaken { index: mark.index });
         Ok(())

@@ -84,11 +84,14 @@ fn a_crash_leaves_a_whole_file_or_none() {
 #[test]
 fn old_ones_are_purged() {
     let (disk, _) = with_snaps(5);
-    assert_eq!(snap::purge(&disk, snap_dir(), 3).unwrap(), 2);
+    assert_eq!(snap::purge(&disk, snap_dir(), Index(50), 3).unwrap(), 2);
     let indexes: Vec<u64> =
         snap::list(&disk, snap_dir()).unwrap().iter().map(|name| name.index.0).collect();
     assert_eq!(indexes, [30, 40, 50]);
-    assert_eq!(snap::purge(&disk, snap_dir(), 0).unwrap(), 2, "one always stays");
+    // The newest may have been left by a crash before the log knew of it.
+    assert_eq!(snap::purge(&disk, snap_dir(), Index(40), 0).unwrap(), 1, "one always stays");
+    let left = snap::list(&disk, snap_dir()).unwrap();
+    assert_eq!(left.iter().map(|name| name.index.0).collect::<Vec<_>>(), [40, 50]);
     for index in [10, 0x20, 0x30] {
         disk.install(format!("/snap/{index:016x}.snap.db"), b"db");
     }
