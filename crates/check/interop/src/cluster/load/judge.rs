@@ -1,6 +1,6 @@
 //! What was promised against what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::PREFIX;
@@ -12,6 +12,9 @@ use crate::load::observe::History;
 const NOTICE: Duration = Duration::from_millis(500);
 /// An election that begins takes at most this long on a busy machine.
 const ELECTION: Duration = Duration::from_secs(3);
+
+/// A request that took longer than this was stuck.
+const LONG: Duration = Duration::from_millis(500);
 
 /// What a load has seen.
 #[derive(Clone, Debug, Default)]
@@ -79,13 +82,19 @@ pub(super) fn judge(record: &Record, watched: &History, revision: i64) -> Result
     if !watched.keys().copied().eq(expected.clone()) {
         return Err(format!("watched {} revisions of {expected:?}", watched.len()));
     }
-    judge_history(record, watched, &mut report)?;
-    judge_failures(record, &mut report)?;
+    let happened = judge_history(record, watched, &mut report)?;
+    judge_failures(record, &happened, &mut report)?;
     Ok(report)
 }
 
-/// Goes through the history and explains every change of the load's.
-fn judge_history(record: &Record, watched: &History, report: &mut Report) -> Result<(), String> {
+/// Goes through the history and explains every change of the load's. Answers the writes
+/// that happened without an answer, by member and time.
+fn judge_history(
+    record: &Record,
+    watched: &History,
+    report: &mut Report,
+) -> Result<BTreeSet<(usize, Duration)>, String> {
+    let mut happened = BTreeSet::new();
     let mut by_value: BTreeMap<&str, &Write> =
         record.writes.iter().map(|write| (write.puts[0].1.as_str(), write)).collect();
     let mut reads: Vec<&Read> = record.reads.iter().collect();
@@ -104,6 +113,7 @@ fn judge_history(record: &Record, watched: &History, report: &mut Report) -> Res
                 report.acknowledged += 1;
             } else {
                 report.unanswered_there += 1;
+                happened.insert((write.member, write.sent));
             }
             apply(&mut rows, write, &ours, *revision)?;
         }
@@ -125,7 +135,7 @@ fn judge_history(record: &Record, watched: &History, report: &mut Report) -> Res
         }
         report.unanswered_gone += 1;
     }
-    Ok(())
+    Ok(happened)
 }
 
 /// The write that made these changes, which nobody else made.
@@ -179,7 +189,11 @@ fn apply(
 }
 
 /// Every failure has an excuse.
-fn judge_failures(record: &Record, report: &mut Report) -> Result<(), String> {
+fn judge_failures(
+    record: &Record,
+    happened: &BTreeSet<(usize, Duration)>,
+    report: &mut Report,
+) -> Result<(), String> {
     let mut inexcusable = Vec::new();
     for failure in &record.failures {
         let why = if is_stopping(record, failure) {
@@ -192,7 +206,12 @@ fn judge_failures(record: &Record, report: &mut Report) -> Result<(), String> {
             inexcusable.push(failure);
             continue;
         };
-        let words = format!("{why}: {}: {}", failure.what, failure.message);
+        let after = match happened.contains(&(failure.member, failure.sent)) {
+            true if failure.what == "write" => " (it happened)",
+            _ => "",
+        };
+        let long = if failure.at - failure.sent > LONG { " (after long)" } else { "" };
+        let words = format!("{why}: {}: {}{after}{long}", failure.what, failure.message);
         *report.words.entry(words).or_default() += 1;
     }
     if inexcusable.is_empty() {

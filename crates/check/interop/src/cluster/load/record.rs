@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 /// One write and what became of it.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "some of it is for the message of a failure only")]
 pub(super) struct Write {
     /// The member it went through.
     pub(super) member: usize,
