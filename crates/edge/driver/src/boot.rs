@@ -234,9 +234,32 @@ fn reopen(disk: &Arc<dyn Disk>, options: &Options, seed: u64) -> Result<Booted, 
     let mut config = member_config(options, identity.member, seed);
     config.raft.applied = applied;
     config.last_snapshot = snapshot_index;
-    let start = LogStart { snapshot_index, snapshot_term, entries: replay.entries };
-    let member = Member::new(config, hard_state, conf_state, start)?;
+    let is_empty = snapshot.is_none() && replay.entries.is_empty() && hard_state.is_empty();
+    let member = match founders_again(options, identity).filter(|_| is_empty) {
+        Some(peers) => Member::bootstrap(config, peers)?,
+        None => {
+            if is_empty {
+                tracing::warn!(
+                    "wal-dir" = %options.wal_path().display(),
+                    "the log is empty: waiting for a leader to fill it. If this is a first member of \
+                     a new cluster, its first start was cut short: remove the directory and start \
+                     it again"
+                );
+            }
+            let start = LogStart { snapshot_index, snapshot_term, entries: replay.entries };
+            Member::new(config, hard_state, conf_state, start)?
+        }
+    };
     Ok(Booted { identity, wal, backend, machine, member, applied, is_new: false })
+}
+
+/// The first entries of a cluster whose founding was cut short between the making of the
+/// log and its first entry: only if the flags still describe exactly that cluster.
+fn founders_again(options: &Options, identity: Identity) -> Option<Vec<Peer>> {
+    let Founding::New { me, members } = &options.founding else { return None };
+    let cluster = membership::cluster_id(members.iter().map(|member| member.id));
+    let same = Identity { cluster, member: *me } == identity;
+    same.then(|| founders(members))
 }
 
 /// A crash between the log's record of a leader's snapshot and its db's last name.

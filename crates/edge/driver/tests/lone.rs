@@ -78,3 +78,27 @@ fn what_is_acknowledged_is_there_after_a_restart() {
         driver.stop();
     }
 }
+
+#[test]
+fn a_founding_that_was_cut_short_before_the_first_entry_is_finished() {
+    let scratch = Scratch::new("unborn");
+    let driver = start(&scratch);
+    let identity = driver.handle().identity();
+    driver.stop();
+    // A log that was made and never written to, as a power cut leaves it.
+    let wal = scratch.0.join("member/wal");
+    std::fs::remove_dir_all(&wal).expect("our own folder");
+    let db = scratch.0.join("member/snap/db");
+    std::fs::remove_file(&db).expect("our own file");
+    let file = mainstay_backend::OpenOptions::default();
+    drop(mainstay_backend::Backend::open(Arc::new(OsDisk), &db, file, &mut |_, _, _| {}));
+    let metadata = mainstay_wal::Metadata { member: identity.member, cluster: identity.cluster };
+    drop(mainstay_wal::Wal::create(Arc::new(OsDisk), &wal, metadata).expect("a log"));
+    let mut driver = start(&scratch);
+    block_on(async {
+        driver.ready().await;
+        put(&driver.handle(), "k", "v").await;
+    });
+    assert_eq!(driver.handle().identity(), identity);
+    driver.stop();
+}
