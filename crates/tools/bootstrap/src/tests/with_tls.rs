@@ -127,8 +127,8 @@ fn members_know_each_other_by_their_certificates() {
         shown("peer-client-cert-file", &certificates.at("calling.pem")),
         shown("peer-client-key-file", &certificates.at("calling-key.pem")),
     ];
-    assert!(ask(&[&[ca.clone()], &own[..]].concat()).is_ok(), "its own certificate");
-    assert!(ask(&[&[ca.clone()], &calling[..]].concat()).is_ok(), "one for calls");
+    assert!(ask(&[std::slice::from_ref(&ca), &own[..]].concat()).is_ok(), "its own certificate");
+    assert!(ask(&[std::slice::from_ref(&ca), &calling[..]].concat()).is_ok(), "one for calls");
     // No certificate of ours, or an authority that nobody here trusts.
     assert!(ask(&[ca]).is_err());
     assert!(ask(&own).is_err());
