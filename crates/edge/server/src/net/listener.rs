@@ -1,9 +1,12 @@
 //! Listening sockets, and handing what they accept to the shards.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -33,7 +36,8 @@ pub(crate) struct Listener {
     pub(crate) plain: bool,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) place: Place,
-    socket: Bound,
+    /// Until it is taken by who accepts.
+    socket: Mutex<Option<Bound>>,
 }
 
 enum Bound {
@@ -80,7 +84,7 @@ impl Listener {
                 (Bound::Unix(listener), Place::Unix(path))
             }
         };
-        Ok(Listener { face, plain: false, tls: None, place, socket })
+        Ok(Listener { face, plain: false, tls: None, place, socket: Mutex::new(Some(socket)) })
     }
 
     /// The URLs under which it is reached.
@@ -90,15 +94,14 @@ impl Listener {
         plain.into_iter().chain(self.tls.is_some().then(|| url(true))).collect()
     }
 
-    /// A second handle on the socket, for the thread that accepts.
+    /// The socket, for the thread that accepts. Nobody else keeps it: once that thread ends,
+    /// who connects is refused, and does not wait in the queue of a member that goes.
     ///
     /// # Errors
-    /// Out of descriptors.
+    /// It was taken before.
     pub(crate) fn acceptor(&self) -> io::Result<Acceptor> {
-        Ok(Acceptor(match &self.socket {
-            Bound::Tcp(listener) => Bound::Tcp(listener.try_clone()?),
-            Bound::Unix(listener) => Bound::Unix(listener.try_clone()?),
-        }))
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        socket.map(Acceptor).ok_or_else(|| io::Error::other("the listener is in use"))
     }
 }
 
