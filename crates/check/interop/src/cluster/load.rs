@@ -42,6 +42,9 @@ const READ_PAUSE: Duration = Duration::from_millis(10);
 /// After this, an answer is not waited for any more.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
+/// A request that took longer than this hung.
+const STUCK: Duration = Duration::from_millis(500);
+
 /// What the load is told while it runs.
 enum Order {
     /// Goes through this member, too.
@@ -122,6 +125,15 @@ impl Load {
         self.record(|record| {
             let failures = record.failures.iter().filter(|failure| failure.member == n);
             failures.filter(|failure| lost(&failure.message)).count()
+        })
+    }
+
+    /// Requests through member `n` that hung until it was gone, so far.
+    pub fn stuck(&self, n: usize) -> usize {
+        self.record(|record| {
+            let failures = record.failures.iter().filter(|failure| failure.member == n);
+            let hung = failures.filter(|failure| failure.at - failure.sent > STUCK);
+            hung.filter(|failure| failure.message.contains("transport")).count()
         })
     }
 

@@ -46,7 +46,7 @@ pub fn swap(cluster: &mut Cluster, load: &Load, n: usize, hand_over: bool, write
         cluster.move_leader(others[0]);
     }
     load.excuse(n);
-    let before = load.cut_short(n);
+    let before = (load.cut_short(n), load.stuck(n));
     let took = cluster.stop(n);
     let old = cluster.nodes[n].make;
     let begun = Instant::now();
@@ -54,10 +54,11 @@ pub fn swap(cluster: &mut Cluster, load: &Load, n: usize, hand_over: bool, write
     cluster.restart(n);
     load.expect(n);
     eprintln!(
-        "member {}: {old:?} (leader: {leads}) ended in {took:?} with {} answers lost, {:?} \
-         healthy in {:?}",
+        "member {}: {old:?} (leader: {leads}) ended in {took:?} with {} answers lost, {} of \
+         them after they hung, {:?} healthy in {:?}",
         n + 1,
-        load.cut_short(n) - before,
+        load.cut_short(n) - before.0,
+        load.stuck(n) - before.1,
         old.other(),
         begun.elapsed()
     );

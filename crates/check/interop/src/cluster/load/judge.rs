@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::PREFIX;
 use super::record::{Answered, Failure, Read, Record, Write};
+use super::{PREFIX, STUCK};
 use crate::load::model::{Change, Row};
 use crate::load::observe::History;
 
@@ -12,9 +12,6 @@ use crate::load::observe::History;
 const NOTICE: Duration = Duration::from_millis(500);
 /// An election that begins takes at most this long on a busy machine.
 const ELECTION: Duration = Duration::from_secs(3);
-
-/// A request that took longer than this was stuck.
-const LONG: Duration = Duration::from_millis(500);
 
 /// What a load has seen.
 #[derive(Clone, Debug, Default)]
@@ -210,7 +207,7 @@ fn judge_failures(
             true if failure.what == "write" => " (it happened)",
             _ => "",
         };
-        let long = if failure.at - failure.sent > LONG { " (after long)" } else { "" };
+        let long = if failure.at - failure.sent > STUCK { " (after long)" } else { "" };
         let words = format!("{why}: {}: {}{after}{long}", failure.what, failure.message);
         *report.words.entry(words).or_default() += 1;
     }
