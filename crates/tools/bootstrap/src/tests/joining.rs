@@ -97,8 +97,9 @@ fn the_list_has_to_fit_the_cluster() {
     let error = text(join(&peer, &[]));
     let gist = "PeerURLs: no match found for existing member (2, [http://10.0.0.9:1 \
                 http://10.0.0.9:2]), last resolver error (len([\"http://10.0.0.9:1\" \
-                \"http://10.0.0.9:2\"]) != len([\"http://localhost:2380\"]))";
-    assert!(error.ends_with(gist), "{error}");
+                \"http://10.0.0.9:2\"]) != len([\"http://";
+    // The last of our list: which one that is depends on the ports that were free.
+    assert!(error.contains(gist), "{error}");
     let odd = |peer: &FakePeer| members(peer).replace("http://localhost:2380", "nonsense");
     let error = text(join(&telling(odd, "3.5.0"), &[]));
     assert!(error.ends_with("failed to parse string to URL: \"nonsense\""), "{error}");
