@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mainstay_member::{Effect, Input, Member, MemberConfig, RefuseReason};
 use mainstay_raft::{
     ConfChange, ConfChangeKind, ConfState, Entry, EntryKind, HardState, LogStart, Mark, Message,
-    ProposeError, Role, Snapshot,
+    Role, Snapshot,
 };
 use mainstay_types::{Index, MemberId, Term};
 
@@ -217,16 +217,19 @@ fn a_change_and_its_refusal_by_the_state_machine() {
 }
 
 #[test]
-fn a_transfer_refuses_proposals() {
+fn what_comes_during_a_transfer_is_kept_for_whoever_leads_then() {
     let mut net = Net::new(3);
     net.run(40);
     let leader = net.leader();
     net.down.extend((1..=3).map(MemberId).filter(|id| *id != leader));
     let to = net.down[0];
     net.feed(leader, Input::TransferLeader(to));
-    net.feed(leader, Input::Propose { id: 5, data: data("x") });
-    let why = RefuseReason::Dropped(ProposeError::Transferring);
-    assert_eq!(net.refused, [(5, why)]);
+    net.feed(leader, Input::Propose { id: 5, data: data("kept") });
+    assert_eq!(net.refused, [], "neither refused nor lost");
+    net.down.clear();
+    net.run(40);
+    let kept = |entries: &Vec<Entry>| entries.iter().filter(|e| e.data == data("kept")).count();
+    assert!(net.applied.values().all(|entries| kept(entries) == 1), "applied once everywhere");
 }
 
 /// Members on perfect disks, with wires that can be cut.
