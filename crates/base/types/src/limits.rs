@@ -157,3 +157,9 @@ pub const DNS_SEARCH_MAX: usize = 6;
 /// Bytes of messages from other members that wait for the consensus thread. What comes
 /// beyond is dropped, which raft makes good.
 pub const PEER_INBOX_BYTES_MAX: usize = 256 << 20;
+
+/// Messages with proposals of followers that a leader keeps while it hands over; what comes
+/// beyond is dropped.
+pub const PROPOSALS_HELD_MAX: usize = 1_024;
+/// Bytes of their entries.
+pub const PROPOSALS_HELD_BYTES_MAX: usize = 64 << 20;

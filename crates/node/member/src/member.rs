@@ -7,7 +7,7 @@ use mainstay_raft::{
     ConfChange, ConfState, HardState, LogStart, Message, MessageKind, Output, Peer, PeerStatus,
     ProposeError, Raft, Role, SoftState, StartError, Status,
 };
-use mainstay_types::{Index, MemberId, Term};
+use mainstay_types::{Index, MemberId, Term, limits};
 
 use crate::policy::SnapshotPolicy;
 use crate::{Effect, Input, MemberConfig, RefuseReason};
@@ -216,14 +216,25 @@ impl Member {
         let from = message.from;
         // Dropped, it would make a client wait in vain for a planned change.
         if message.kind == MessageKind::Prop && self.raft.is_handing_over() {
-            if self.held.len() < self.config.proposals_waiting_max {
-                let until = self.now + self.config.proposal_patience_ticks;
-                self.held.push_back(Held { message, until });
-            }
-            return;
+            return self.hold(message);
         }
         if let Err(error) = self.raft.step(message) {
             self.notes.push(Effect::Ignored { from, error });
+        }
+    }
+
+    /// Keeps a follower's proposals, to be passed on in our own name: who sent them may
+    /// lead by then, and a leader's own proposals do not come back to it.
+    fn hold(&mut self, message: Message) {
+        let bytes_of = |message: &Message| -> usize {
+            message.entries.iter().map(|entry| entry.data.len()).sum()
+        };
+        let bytes: usize = self.held.iter().map(|held| bytes_of(&held.message)).sum();
+        let fits = bytes + bytes_of(&message) <= limits::PROPOSALS_HELD_BYTES_MAX;
+        if fits && self.held.len() < limits::PROPOSALS_HELD_MAX {
+            let until = self.now + self.config.proposal_patience_ticks;
+            let from = self.config.raft.id;
+            self.held.push_back(Held { message: Message { from, ..message }, until });
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mainstay_member::{Effect, Input, Member, MemberConfig, RefuseReason};
 use mainstay_raft::{
     ConfChange, ConfChangeKind, ConfState, Entry, EntryKind, HardState, LogStart, Mark, Message,
-    Role, Snapshot,
+    MessageKind, Role, Snapshot,
 };
 use mainstay_types::{Index, MemberId, Term};
 
@@ -230,6 +230,23 @@ fn what_comes_during_a_transfer_is_kept_for_whoever_leads_then() {
     net.run(40);
     let kept = |entries: &Vec<Entry>| entries.iter().filter(|e| e.data == data("kept")).count();
     assert!(net.applied.values().all(|entries| kept(entries) == 1), "applied once everywhere");
+}
+
+#[test]
+fn what_the_next_leader_had_sent_before_comes_back_to_it() {
+    let mut net = Net::new(3);
+    net.run(40);
+    let leader = net.leader();
+    let to = *net.members.keys().find(|id| **id != leader).expect("two follow");
+    net.feed(leader, Input::TransferLeader(to));
+    let entries = vec![Entry { data: data("sent"), ..Entry::default() }];
+    let kind = MessageKind::Prop;
+    let sent = Message { kind, from: to, to: leader, entries, ..Message::default() };
+    net.feed(leader, Input::Peer(sent));
+    net.run(40);
+    assert_eq!(net.leader(), to);
+    let count = |entries: &Vec<Entry>| entries.iter().filter(|e| e.data == data("sent")).count();
+    assert!(net.applied.values().all(|entries| count(entries) == 1), "applied once everywhere");
 }
 
 /// Members on perfect disks, with wires that can be cut.
