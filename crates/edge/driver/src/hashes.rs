@@ -47,6 +47,9 @@ impl Hashes {
                 return;
             }
             known.insert(revision, Known::Soon);
+            // Now, and not when it is computed: whoever asks after the compaction must not
+            // find what it has pushed out.
+            forget_oldest(&mut known);
         }
         let this = self.clone();
         let work = move || this.finish(revision, view.hash_compaction(before, revision));
@@ -68,9 +71,7 @@ impl Hashes {
                 );
                 let mut known = self.0.known.lock();
                 known.insert(revision, Known::Hash(hash));
-                while known.len() > REMEMBERED {
-                    known.pop_first();
-                }
+                forget_oldest(&mut known);
                 drop(known);
                 self.0.done.notify_all();
             }
@@ -111,5 +112,11 @@ impl Hashes {
             Known::Soon => None,
         };
         known.values().filter_map(hash).collect()
+    }
+}
+
+fn forget_oldest(known: &mut BTreeMap<i64, Known>) {
+    while known.len() > REMEMBERED {
+        known.pop_first();
     }
 }
