@@ -32,7 +32,11 @@ say() { echo "roll: $*" >&2; }
 fail() { say "$*"; exit 1; }
 ask() { local of=$1; shift; "$ctl" --endpoints="$of" --command-timeout=3s "$@" 2>/dev/null; }
 healthy() { ask "$1" endpoint health >/dev/null; }
-field() { ask "$1" endpoint status -w fields | sed -n "s/^\"$2\" : //p" | head -1; }
+field() {
+  local lines
+  lines=$(ask "$1" endpoint status -w fields | sed -n "s/^\"$2\" : //p")
+  printf '%s\n' "${lines%%$'\n'*}"
+}
 # Waits for a command to succeed.
 await() {
   local what=$1 end=$((SECONDS + patience)); shift
@@ -64,7 +68,7 @@ if leads "$member"; then
 fi
 
 # 3. Stop, swap, start.
-before=$(field "$(head -1 <<<"$others")" RaftIndex)
+before=$(field "${others%%$'\n'*}" RaftIndex)
 say "stopping $member"
 bash -c "$stop"
 gone() { ! ask "$member" endpoint status >/dev/null; }
