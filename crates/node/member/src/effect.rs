@@ -52,8 +52,8 @@ pub enum Effect {
         /// The last index covered by a snapshot.
         to: Index,
     },
-    /// Someone else leads, or nobody, or the same one in another term: who waits for
-    /// a read round waits in vain.
+    /// Someone else leads, or nobody, or the same one in another term. Reads that wait
+    /// for a round are asked for again, of whoever leads now.
     LeaderChanged {
         /// The leader, if one is known.
         leader: Option<MemberId>,

@@ -19,7 +19,7 @@ enum Proposal {
     Change(ConfChange),
 }
 
-/// A follower's proposals that came while leadership was being handed over.
+/// A follower's proposals that came while nobody could take them.
 #[derive(Debug)]
 struct Held {
     message: Message,
@@ -142,6 +142,7 @@ impl Member {
     /// Appends everything that is to be done since the last flush.
     pub fn flush(&mut self, effects: &mut Vec<Effect>) {
         self.propose_waiting();
+        self.ask_the_new_leader();
         effects.append(&mut self.notes);
         if !self.raft.has_output() {
             return;
@@ -212,19 +213,25 @@ impl Member {
         }
     }
 
-    fn step(&mut self, message: Message) {
+    fn step(&mut self, mut message: Message) {
         let from = message.from;
-        // Dropped, it would make a client wait in vain for a planned change.
-        if message.kind == MessageKind::Prop && self.raft.is_handing_over() {
-            return self.hold(message);
+        if message.kind == MessageKind::Prop {
+            // Dropped, it would make a client wait in vain for a planned change: a former
+            // leader hears of the next one a little later than it steps down.
+            if self.raft.is_handing_over() || self.raft.leader().is_none() {
+                return self.hold(message);
+            }
+            if self.raft.leader() == Some(from) {
+                // Sent before it led; raft lets nobody's own proposals come back to him.
+                message.from = self.config.raft.id;
+            }
         }
         if let Err(error) = self.raft.step(message) {
             self.notes.push(Effect::Ignored { from, error });
         }
     }
 
-    /// Keeps a follower's proposals, to be passed on in our own name: who sent them may
-    /// lead by then, and a leader's own proposals do not come back to it.
+    /// Keeps a follower's proposals for whoever leads next.
     fn hold(&mut self, message: Message) {
         let bytes_of = |message: &Message| -> usize {
             message.entries.iter().map(|entry| entry.data.len()).sum()
@@ -233,8 +240,7 @@ impl Member {
         let fits = bytes + bytes_of(&message) <= limits::PROPOSALS_HELD_BYTES_MAX;
         if fits && self.held.len() < limits::PROPOSALS_HELD_MAX {
             let until = self.now + self.config.proposal_patience_ticks;
-            let from = self.config.raft.id;
-            self.held.push_back(Held { message: Message { from, ..message }, until });
+            self.held.push_back(Held { message, until });
         }
     }
 
@@ -294,9 +300,19 @@ impl Member {
         self.ask_to_read(ctx);
     }
 
+    /// The former leader's answer may never come, and without a leader nobody was asked.
+    fn ask_the_new_leader(&mut self) {
+        let Some(reading) = self.reading else { return };
+        let status = self.raft.status();
+        let leader = status.leader.map(|leader| (leader, status.term));
+        if leader.is_some() && leader != self.told_leader {
+            self.ask_to_read(reading.ctx);
+        }
+    }
+
     fn ask_to_read(&mut self, ctx: u64) {
         self.reading = Some(Reading { ctx, asked: self.now });
-        // Without a leader the next retry asks again.
+        // Without a leader the next one is asked, see `ask_the_new_leader`.
         let _ = self.raft.read_index(self.config.read_epoch.wrapping_add(ctx));
     }
 

@@ -249,6 +249,71 @@ fn what_the_next_leader_had_sent_before_comes_back_to_it() {
     assert!(net.applied.values().all(|entries| count(entries) == 1), "applied once everywhere");
 }
 
+/// What the member wants sent now.
+fn sent(member: &mut Member) -> Vec<Message> {
+    let send = |effect| if let Effect::Send(messages) = effect { messages } else { Vec::new() };
+    settle(member).into_iter().flat_map(send).collect()
+}
+
+/// The first sign of a leader's life.
+fn beat(leader: MemberId, term: Term) -> Input {
+    let kind = MessageKind::Heartbeat;
+    Input::Peer(Message { kind, from: leader, to: ME, term, ..Message::default() })
+}
+
+#[test]
+fn a_read_is_asked_of_the_next_leader_as_soon_as_there_is_one() {
+    let asked = |messages: Vec<Message>| -> Vec<MemberId> {
+        let reads = messages.into_iter().filter(|m| m.kind == MessageKind::ReadIndex);
+        reads.map(|message| message.to).collect()
+    };
+    let mut member = member(3, |_| {});
+    member.feed(Input::ReadIndex(1));
+    assert_eq!(asked(sent(&mut member)), [], "there is no leader");
+    let (former, next) = (MemberId(2), MemberId(3));
+    member.feed(beat(former, Term(5)));
+    assert_eq!(asked(sent(&mut member)), [former]);
+    member.feed(beat(former, Term(5)));
+    assert_eq!(asked(sent(&mut member)), [], "once");
+    member.feed(beat(next, Term(6)));
+    assert_eq!(asked(sent(&mut member)), [next], "the former leader may have died with it");
+    // It campaigns, and hears of the same leader again.
+    while member.status().leader.is_some() {
+        member.feed(Input::Tick);
+    }
+    settle(&mut member);
+    member.feed(beat(next, Term(6)));
+    assert_eq!(asked(sent(&mut member)), [next]);
+}
+
+#[test]
+fn proposals_for_a_former_leader_wait_for_the_next() {
+    let mut member = member(3, |_| {});
+    member.feed(beat(MemberId(2), Term(5)));
+    // Somebody campaigns: there is no leader for a while.
+    let kind = MessageKind::Vote;
+    let context = Bytes::from_static(b"CampaignTransfer");
+    let (from, term) = (MemberId(3), Term(6));
+    member.feed(Input::Peer(Message { kind, from, to: ME, term, context, ..Message::default() }));
+    settle(&mut member);
+    assert_eq!(member.status().leader, None);
+    let proposal = |from, text| {
+        let entries = vec![Entry { data: data(text), ..Entry::default() }];
+        let kind = MessageKind::Prop;
+        Input::Peer(Message { kind, from, to: ME, entries, ..Message::default() })
+    };
+    member.feed(proposal(MemberId(2), "early"));
+    assert_eq!(sent(&mut member), []);
+    member.feed(beat(MemberId(3), term));
+    // From who leads now, and sent this before it did.
+    member.feed(proposal(MemberId(3), "late"));
+    let passed_on: Vec<(MemberId, Bytes)> = (sent(&mut member).into_iter())
+        .filter(|message| message.kind == MessageKind::Prop)
+        .flat_map(|m| m.entries.into_iter().map(move |entry| (m.to, entry.data)))
+        .collect();
+    assert_eq!(passed_on, [(MemberId(3), data("late")), (MemberId(3), data("early"))]);
+}
+
 /// Members on perfect disks, with wires that can be cut.
 struct Net {
     members: BTreeMap<MemberId, Member>,
