@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mainstay_bench::Hosts;
 use mainstay_proto::etcdserverpb as pb;
 
 use crate::compare::Pair;
@@ -11,7 +12,7 @@ use crate::measure::{Plan, Shown, Target, run};
 use crate::process;
 use crate::report::{self, Line, say};
 use crate::rows::Row;
-use crate::servers::{Certificates, Recipe, Server, free_ports, remove};
+use crate::servers::{Certificates, Place, Recipe, Server, free_ports, remove};
 use crate::stats::{Side, turns};
 use crate::wire::Connection;
 
@@ -40,7 +41,7 @@ async fn one_turn(
     certificates: Option<&Certificates>,
     rows: &[Row],
 ) -> Result<Vec<Shown>, String> {
-    let mut cluster = Cluster::start(pair, side, certificates).await?;
+    let mut cluster = Cluster::start(pair, side, certificates, None).await?;
     let name = side.name();
     let leader = cluster.leader().await?;
     let filling = Fill {
@@ -81,25 +82,45 @@ pub(crate) struct Cluster<'a> {
 const NAMES: [&str; MEMBERS] = ["one", "two", "three"];
 
 impl<'a> Cluster<'a> {
-    /// Starts all members and waits until each answers.
+    /// Starts all members, each on its own host if there are some, and waits until each
+    /// answers.
     pub(crate) async fn start(
         pair: &'a Pair,
         side: Side,
         certificates: Option<&'a Certificates>,
+        hosts: Option<&'a Hosts>,
     ) -> Result<Cluster<'a>, String> {
+        Cluster::found(pair.recipe(side, certificates), hosts).await
+    }
+
+    /// The same, with these flags and on loopback.
+    pub(crate) async fn start_with(
+        pair: &'a Pair,
+        side: Side,
+        flags: &[String],
+    ) -> Result<Cluster<'a>, String> {
+        let recipe = Recipe { flags: flags.to_vec(), ..pair.recipe(side, None) };
+        Cluster::found(recipe, None).await
+    }
+
+    /// `like` says what all members have in common, and in which folder.
+    async fn found(like: Recipe<'a>, hosts: Option<&'a Hosts>) -> Result<Cluster<'a>, String> {
         let mut ports = Vec::new();
         while ports.len() < MEMBERS {
             ports.push(free_ports()?);
         }
+        let place = |n: usize| Place(hosts.map(|hosts| (hosts, n)));
         let mut members = Vec::new();
         for (n, name) in NAMES.into_iter().enumerate() {
+            let listens = |of: usize| format!("{}:{}", place(of).address(), ports[of].1);
             let others = (0..MEMBERS).filter(|other| *other != n);
             let recipe = Recipe {
                 name,
-                data_dir: pair.folder.join(format!("{}-{name}.etcd", side.name())),
+                data_dir: like.data_dir.with_file_name(format!("{}-{name}.etcd", like.name)),
                 ports: ports[n],
-                others: others.map(|other| (NAMES[other].to_owned(), ports[other].1)).collect(),
-                ..pair.recipe(side, certificates)
+                place: place(n),
+                others: others.map(|of| (NAMES[of].to_owned(), listens(of))).collect(),
+                ..like.clone()
             };
             remove(&recipe.data_dir)?;
             members.push(Member { server: Server::spawn(&recipe)?, recipe });

@@ -9,7 +9,7 @@ use crate::measure::{Plan, Shown, run};
 use crate::process;
 use crate::report::{self, Line, say};
 use crate::rows::Row;
-use crate::servers::{Certificates, Recipe, Server, remove};
+use crate::servers::{Certificates, Place, Recipe, Server, remove};
 use crate::stats::{Side, turns};
 
 /// Two binaries, and where and how they run.
@@ -43,7 +43,9 @@ impl Pair {
             data_dir: self.folder.join(format!("{}.etcd", side.name())),
             ports: self.ports,
             certificates,
+            place: Place::default(),
             others: Vec::new(),
+            flags: Vec::new(),
         }
     }
 

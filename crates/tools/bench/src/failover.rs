@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use mainstay_bench::Hosts;
 use mainstay_proto::etcdserverpb as pb;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MEMBERS};
 use crate::compare::Pair;
 use crate::report::{say, shown_ratio};
 use crate::servers::{Server, version};
@@ -28,28 +29,48 @@ enum Fate {
     Killed,
     Paused,
     Ended,
+    CutOff,
 }
 
-const FATES: [(Fate, &str); 3] = [
-    (Fate::Killed, "leader killed (SIGKILL)"),
-    (Fate::Paused, "leader paused (SIGSTOP)"),
-    (Fate::Ended, "leader ended (SIGTERM)"),
+/// What `--fault` calls it, and the table.
+const FATES: [(Fate, &str, &str); 4] = [
+    (Fate::Killed, "kill", "leader killed (SIGKILL)"),
+    (Fate::Paused, "pause", "leader paused (SIGSTOP)"),
+    (Fate::Ended, "end", "leader ended (SIGTERM)"),
+    (Fate::CutOff, "partition", "leader cut off (its host's link down)"),
 ];
 
-/// Runs `times` rounds of each kind on both sides, in turns, and prints the table.
-pub(crate) async fn failover(pair: &Pair, times: usize) -> Result<(), String> {
+/// Runs `times` rounds of each kind, or of the one that is named, on both sides, in turns,
+/// and prints the table.
+pub(crate) async fn failover(pair: &Pair, times: usize, fault: Option<&str>) -> Result<(), String> {
+    let wanted = |of: &str| fault.is_none_or(|fault| fault == of);
+    let fates: Vec<_> = FATES.into_iter().filter(|(_, key, _)| wanted(key)).collect();
+    if fates.is_empty() {
+        return Err("--fault is one of kill, pause, end, partition".into());
+    }
     say(&format!("ours: {}; theirs: {}", version(&pair.ours)?, version(&pair.theirs)?));
     say(
-        "Time from the signal until a put through another member is acknowledged, default timings.\n",
+        "Time from the fault until a put through another member is acknowledged, default timings.\n",
     );
     say("| what | p50 ms ours / theirs | ratio | p99 ms | ratio | worst ms | rounds |");
     say("| --- | --- | --- | --- | --- | --- | --- |");
-    for (fate, name) in FATES {
+    for (fate, _, name) in fates {
+        let hosts = match fate {
+            Fate::CutOff => match Hosts::new(MEMBERS) {
+                Ok(hosts) => Some(hosts),
+                Err(why) if fault.is_some() => return Err(why.to_string()),
+                Err(why) => {
+                    say(&format!("| {name} | not run: {why} | | | | | |"));
+                    continue;
+                }
+            },
+            Fate::Killed | Fate::Paused | Fate::Ended => None,
+        };
         let mut gaps: [Vec<f64>; 2] = Default::default();
         for side in turns(times.div_ceil(AT_ONCE)) {
             let gaps = &mut gaps[side as usize];
             let rounds = AT_ONCE.min(times - gaps.len());
-            gaps.extend(rounds_of(pair, side, fate, rounds).await?);
+            gaps.extend(rounds_of(pair, side, fate, rounds, hosts.as_ref()).await?);
         }
         gaps.iter_mut().for_each(|gaps| gaps.sort_by(f64::total_cmp));
         let at = |quantile: f64| {
@@ -73,8 +94,14 @@ pub(crate) async fn failover(pair: &Pair, times: usize) -> Result<(), String> {
 }
 
 /// The gaps of some rounds on one cluster, in milliseconds.
-async fn rounds_of(pair: &Pair, side: Side, fate: Fate, rounds: usize) -> Result<Vec<f64>, String> {
-    let mut cluster = Cluster::start(pair, side, None).await?;
+async fn rounds_of(
+    pair: &Pair,
+    side: Side,
+    fate: Fate,
+    rounds: usize,
+    hosts: Option<&Hosts>,
+) -> Result<Vec<f64>, String> {
+    let mut cluster = Cluster::start(pair, side, None, hosts).await?;
     let mut gaps = Vec::new();
     for _ in 0..rounds {
         let leader = cluster.leader().await?;
@@ -86,15 +113,32 @@ async fn rounds_of(pair: &Pair, side: Side, fate: Fate, rounds: usize) -> Result
             .map(|(_, member)| member.server.endpoint.clone())
             .collect();
         let pid = Pid::from_raw(cluster.members[leader].server.pid() as i32);
-        let gap = gap(pid, fate, others).await?;
+        let strike = || match (fate, hosts) {
+            (Fate::Killed, _) => send(pid, Signal::SIGKILL),
+            (Fate::Paused, _) => send(pid, Signal::SIGSTOP),
+            (Fate::Ended, _) => send(pid, Signal::SIGTERM),
+            (Fate::CutOff, Some(hosts)) => hosts.unplug(leader).map_err(|e| e.to_string()),
+            (Fate::CutOff, None) => Err("there are no hosts".into()),
+        };
+        let gap = gap(strike, others).await?;
         gaps.push(gap.as_secs_f64() * 1e3);
+        if let Some(hosts) = hosts {
+            hosts.plug(leader).map_err(|e| e.to_string())?;
+        }
         recover(&mut cluster, leader, fate, pid).await?;
     }
     Ok(gaps)
 }
 
-/// From the signal to the first acknowledged put that was sent after it.
-async fn gap(leader: Pid, fate: Fate, others: Vec<Endpoint>) -> Result<Duration, String> {
+fn send(to: Pid, signal: Signal) -> Result<(), String> {
+    kill(to, signal).map_err(|e| format!("{signal}: {e}"))
+}
+
+/// From the fault to the first acknowledged put that was sent after it.
+async fn gap(
+    strike: impl FnOnce() -> Result<(), String>,
+    others: Vec<Endpoint>,
+) -> Result<Duration, String> {
     let mut connections = Vec::new();
     for endpoint in &others {
         let connection = Connection::open(endpoint).await.map_err(|e| e.to_string())?;
@@ -102,12 +146,7 @@ async fn gap(leader: Pid, fate: Fate, others: Vec<Endpoint>) -> Result<Duration,
         put(&connection).await;
         connections.push(connection);
     }
-    let signal = match fate {
-        Fate::Killed => Signal::SIGKILL,
-        Fate::Paused => Signal::SIGSTOP,
-        Fate::Ended => Signal::SIGTERM,
-    };
-    kill(leader, signal).map_err(|e| format!("{signal}: {e}"))?;
+    strike()?;
     let begun = Instant::now();
     let tries = connections.into_iter().map(|connection| {
         tokio::spawn(async move {
@@ -144,12 +183,14 @@ async fn recover(
     fate: Fate,
     pid: Pid,
 ) -> Result<(), String> {
-    if fate == Fate::Paused {
-        kill(pid, Signal::SIGCONT).map_err(|e| format!("SIGCONT: {e}"))?;
-    } else {
-        let member = &mut cluster.members[leader];
-        member.server.wait_end();
-        member.server = Server::spawn(&member.recipe)?;
+    match fate {
+        Fate::Paused => send(pid, Signal::SIGCONT)?,
+        Fate::CutOff => {}
+        Fate::Killed | Fate::Ended => {
+            let member = &mut cluster.members[leader];
+            member.server.wait_end();
+            member.server = Server::spawn(&member.recipe)?;
+        }
     }
     cluster.wait_ready().await
 }

@@ -6,6 +6,7 @@ mod compare;
 mod failover;
 mod fan;
 mod fill;
+mod learner;
 mod loads;
 mod measure;
 mod options;
@@ -32,7 +33,8 @@ bench run --target HOST:PORT --pid PID [--rows ROWS] [--fill] [--ca FILE --cert 
 bench compare --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls] [--rounds N] [...]
 bench big --ours BINARY --theirs BINARY --dir FOLDER [--plain] [--tls] [--rounds N] [...]
 bench cluster --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls] [--rounds N] [...]
-bench failover --ours BINARY --theirs BINARY --dir FOLDER [--times N]
+bench failover --ours BINARY --theirs BINARY --dir FOLDER [--times N] [--fault FAULT]
+bench learner --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
 all: [--seconds S] [--warm-up S] [--keys N] [--value BYTES]
 
 ROWS are LOAD@CLIENTS (closed loop) or LOAD@RATE/s (open loop: latency counts from the
@@ -44,8 +46,11 @@ are of delivered events) watchkeys1000s10 (each its own key).
 ratios, plain and with mutual TLS unless one is named; `big` loads a million keys of 1 KB
 by single puts, kills, restarts, hashes and lists. `cluster` is `compare` with three members
 of each, the clients spread over them and the members' figures summed; `failover` kills,
-stops (SIGSTOP) and ends (SIGTERM) the leader of three, N times each, and tells how long it
-takes until a put is acknowledged again.";
+pauses (SIGSTOP), ends (SIGTERM) and cuts off the leader of three, N times each, and tells
+how long it takes until a put is acknowledged again. FAULT is one of kill, pause, end and
+partition; the last gives each member a network namespace, which only root may. `learner`
+fills three members (1 GiB, unless --keys and --value say otherwise) and adds a fourth, which
+gets its vote once it has caught up; ours with the `etcdctl` that lies beside it.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -79,9 +84,13 @@ async fn dispatch(command: &str, options: &Options) -> Result<(), String> {
             cluster(options).await
         }
         "failover" => {
-            options.only(&["ours", "theirs", "dir", "times"])?;
+            options.only(&["ours", "theirs", "dir", "times", "fault"])?;
             let pair = pair(options, 1, 1, 1)?;
-            failover::failover(&pair, options.number("times", 30)?).await
+            failover::failover(&pair, options.number("times", 30)?, options.text("fault")).await
+        }
+        "learner" => {
+            options.only(&["ours", "theirs", "dir", "rounds", "keys", "value"])?;
+            learner::learner(&pair(options, 1, 262_144, 4_096)?).await
         }
         "big" => {
             options.only(&PAIR)?;

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mainstay_bench::Hosts;
 use mainstay_proto::etcdserverpb as pb;
 use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject as _;
@@ -129,8 +130,32 @@ pub(crate) struct Recipe<'a> {
     /// The client's port and the peers'.
     pub(crate) ports: (u16, u16),
     pub(crate) certificates: Option<&'a Certificates>,
-    /// The other members' names and peer ports.
-    pub(crate) others: Vec<(String, u16)>,
+    /// Where it runs.
+    pub(crate) place: Place<'a>,
+    /// The other members' names and where their peers' listeners are.
+    pub(crate) others: Vec<(String, String)>,
+    /// Flags of this run.
+    pub(crate) flags: Vec<String>,
+}
+
+/// Loopback, or a host of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place<'a>(pub(crate) Option<(&'a Hosts, usize)>);
+
+impl Place<'_> {
+    pub(crate) fn address(&self) -> String {
+        match self.0 {
+            None => "127.0.0.1".to_owned(),
+            Some((hosts, n)) => hosts.address(n),
+        }
+    }
+
+    fn command(&self, binary: &Path) -> Command {
+        match self.0 {
+            None => Command::new(binary),
+            Some((hosts, n)) => hosts.command(n, binary),
+        }
+    }
 }
 
 impl Recipe<'_> {
@@ -140,10 +165,15 @@ impl Recipe<'_> {
     }
 
     fn initial_cluster(&self) -> String {
-        let others = self.others.iter().map(|(name, port)| (name.as_str(), *port));
-        let member = |(name, port)| format!("{name}=http://127.0.0.1:{port}");
-        let all = std::iter::once((self.name, self.ports.1)).chain(others);
-        all.map(member).collect::<Vec<_>>().join(",")
+        let me = (self.name.to_owned(), self.listens_to_peers());
+        let member = |(name, at): &(String, String)| format!("{name}=http://{at}");
+        let all: Vec<String> = std::iter::once(&me).chain(&self.others).map(member).collect();
+        all.join(",")
+    }
+
+    /// Where its listener for other members is.
+    pub(crate) fn listens_to_peers(&self) -> String {
+        format!("{}:{}", self.place.address(), self.ports.1)
     }
 }
 
@@ -159,12 +189,13 @@ impl Server {
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(recipe: &Recipe<'_>) -> Result<Server, String> {
         let scheme = if recipe.certificates.is_some() { "https" } else { "http" };
-        let client = format!("{scheme}://127.0.0.1:{}", recipe.ports.0);
-        let peer = format!("http://127.0.0.1:{}", recipe.ports.1);
+        let address = format!("{}:{}", recipe.place.address(), recipe.ports.0);
+        let client = format!("{scheme}://{address}");
+        let peer = format!("http://{}", recipe.listens_to_peers());
         let log_path = recipe.log();
         let log =
             fs::File::create(&log_path).map_err(|e| format!("{}: {e}", log_path.display()))?;
-        let mut command = Command::new(recipe.binary);
+        let mut command = recipe.place.command(recipe.binary);
         command
             .arg(format!("--name={}", recipe.name))
             .arg(format!("--data-dir={}", recipe.data_dir.display()))
@@ -176,14 +207,13 @@ impl Server {
             .arg("--log-level=warn")
             .args(recipe.certificates.map(Certificates::flags).unwrap_or_default())
             .arg(format!("--quota-backend-bytes={QUOTA}"))
+            .args(&recipe.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
         let child = command.spawn().map_err(|e| format!("{}: {e}", recipe.binary.display()))?;
-        let endpoint = Endpoint {
-            address: format!("127.0.0.1:{}", recipe.ports.0),
-            tls: recipe.certificates.map(|c| Arc::clone(&c.client)),
-        };
+        let endpoint =
+            Endpoint { address, tls: recipe.certificates.map(|c| Arc::clone(&c.client)) };
         Ok(Server { child, endpoint })
     }
 
