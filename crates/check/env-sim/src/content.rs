@@ -1,13 +1,13 @@
 //! One file's bytes: what programs see, what the disk holds, and what lies between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use mainstay_env::Dice;
 
 use crate::dice::SimDice;
-use crate::pages::{PAGE, Pages, touched};
+use crate::pages::{PAGE, Pages};
 
 /// Smallest piece that a real disk writes atomically.
 const SECTOR: u64 = 512;
@@ -53,8 +53,6 @@ pub(crate) struct Content {
     durable: Pages,
     /// What was done to `durable` to make `live`, in order.
     pending: Vec<Change>,
-    /// Pages that `pending` touches.
-    dirty: BTreeSet<u64>,
 }
 
 impl Content {
@@ -68,7 +66,6 @@ impl Content {
             return;
         }
         self.live.write(at, bytes);
-        self.dirty.extend(touched(at, bytes.len() as u64));
         self.pending.push(Change::Write { at, bytes: bytes.into() });
     }
 
@@ -77,19 +74,17 @@ impl Content {
         if len == old {
             return;
         }
-        if len < old {
-            self.dirty.extend(touched(len, old - len));
-        }
         self.live.set_len(len);
         self.pending.push(Change::Len(len));
     }
 
     pub(crate) fn sync(&mut self) {
-        for page in std::mem::take(&mut self.dirty) {
-            self.durable.take_page(&self.live, page);
+        for change in self.pending.drain(..) {
+            match change {
+                Change::Write { at, bytes } => self.durable.follow(&self.live, at, &bytes),
+                Change::Len(len) => self.durable.set_len(len),
+            }
         }
-        self.durable.set_len(self.live.len());
-        self.pending.clear();
     }
 
     /// A sync that failed: what was pending may be on the disk or not, and no
@@ -97,7 +92,6 @@ impl Content {
     pub(crate) fn fail_sync(&mut self, dice: &mut SimDice) {
         self.durable = self.after_crash(Unsynced::any(dice), dice);
         self.pending.clear();
-        self.dirty.clear();
     }
 
     /// Flips a bit of a byte that must lie within the file.

@@ -47,8 +47,31 @@ impl Pages {
         }
         self.len = self.len.max(at + bytes.len() as u64);
         for (page, within, part) in parts(at, bytes.len()) {
+            if let Ok(whole) = <Page>::try_from(&bytes[part.clone()]) {
+                self.pages.insert(page, Arc::new(whole));
+                continue;
+            }
             let page = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
             Arc::make_mut(page)[within..][..part.len()].copy_from_slice(&bytes[part]);
+        }
+    }
+
+    /// Makes a write that `other` has made: whole pages are shared, and of others only the
+    /// bytes are copied, so that neither side has to copy the page at its next write.
+    /// What `other` did to whole pages since comes with them.
+    pub(crate) fn follow(&mut self, other: &Pages, at: u64, bytes: &[u8]) {
+        self.len = self.len.max(at + bytes.len() as u64);
+        for (page, within, part) in parts(at, bytes.len()) {
+            match other.pages.get(&page) {
+                Some(theirs) if part.len() == PAGE as usize => {
+                    self.pages.insert(page, Arc::clone(theirs));
+                }
+                _ => {
+                    let page =
+                        self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+                    Arc::make_mut(page)[within..][..part.len()].copy_from_slice(&bytes[part]);
+                }
+            }
         }
     }
 
@@ -66,25 +89,12 @@ impl Pages {
         self.len = len;
     }
 
-    /// Takes over one page of `other`, without its length.
-    pub(crate) fn take_page(&mut self, other: &Pages, page: u64) {
-        match other.pages.get(&page) {
-            Some(bytes) => self.pages.insert(page, Arc::clone(bytes)),
-            None => self.pages.remove(&page),
-        };
-    }
-
     /// All bytes, zeros included.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len as usize];
         self.read(0, &mut bytes);
         bytes
     }
-}
-
-/// The pages that `len` bytes at `at` touch.
-pub(crate) fn touched(at: u64, len: u64) -> Range<u64> {
-    at / PAGE..(at + len).div_ceil(PAGE)
 }
 
 /// Splits `len` bytes at `at` by page: (page, offset in it, range of the bytes).

@@ -107,6 +107,9 @@ bugs! {
     /// semantics.md 7.
     LeaseNotExtended = "lease-not-extended",
         "a new leader counts leases down from what it saw as a follower";
+    /// semantics.md 7: time of day is nobody's business.
+    LeasesByTheDay = "leases-by-the-day",
+        "a leader counts leases by the time of day, which jumps";
     /// A lost request must be lost or done, never done twice.
     ProposedTwice = "proposed-twice",
         "a proposal without an answer is proposed again under the same id";

@@ -87,6 +87,10 @@ impl World {
     }
 
     pub(crate) fn answered(&mut self, id: OpId, from: MemberId, reply: &Reply) {
+        if self.nodes.get(&from).is_some_and(|node| node.troubles.doubtful) {
+            // Nobody believes it.
+            return;
+        }
         let Some(op) = self.ops.remove(&id) else { return };
         self.ctx.tell(|| format!("op {id} answered by {from}: {reply:?}"));
         self.ctx.judge.answered(id, &op, from, reply);
@@ -208,7 +212,7 @@ impl World {
         }
     }
 
-    fn draw_put(&mut self, leased: bool) -> What {
+    pub(crate) fn draw_put(&mut self, leased: bool) -> What {
         let put = Some(self.put_request(leased));
         propose(pb::InternalRaftRequest { put, ..Default::default() })
     }

@@ -5,7 +5,7 @@ use mainstay_env_sim::FailingCall;
 use mainstay_types::MemberId;
 
 use crate::ctx::Ctx;
-use crate::node::{Death, NodeEvent};
+use crate::node::{Death, NodeEvent, RATE_OFF};
 use crate::ops::What;
 use crate::plan::{MS, SECOND};
 use crate::schedule::Event;
@@ -28,8 +28,11 @@ impl World {
         }
         let pause = self.ctx.about(2 * self.ctx.plan.fault_every);
         self.ctx.schedule.after(pause, Event::Fault);
+        if self.eight.is_some() {
+            return;
+        }
         let victim = self.draw_victim();
-        match self.ctx.dice.below(20) {
+        match self.ctx.dice.below(24) {
             0 | 1 => self.kill(victim, false),
             2 | 3 => self.kill(victim, true),
             4 | 5 => self.cut_power_soon(victim),
@@ -43,6 +46,10 @@ impl World {
             15 => self.fill_disk(victim),
             16 => self.flip_bit(victim),
             17 | 18 => self.transfer(victim),
+            19 => self.figure_eight(),
+            20 => self.shift_clocks(victim),
+            21 => self.flip_meta(victim),
+            22 => self.flip_row(victim),
             _ => self.kill_all(),
         }
     }
@@ -56,7 +63,7 @@ impl World {
     }
 
     /// Half of the time at once.
-    fn boot_later(&mut self, id: MemberId, longest: u64) {
+    pub(crate) fn boot_later(&mut self, id: MemberId, longest: u64) {
         let longest = if self.ctx.dice.one_in(2) { SECOND / 2 } else { longest };
         let delay = 20 * MS + self.ctx.dice.below(longest);
         self.ctx.schedule.after(delay, Event::Boot(id));
@@ -93,6 +100,10 @@ impl World {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_up()) else { return };
         self.ctx.stats.count("fault: paused");
         node.troubles.paused = true;
+        if self.ctx.dice.one_in(3) {
+            // The whole machine sleeps, and its clock with it.
+            node.troubles.asleep_since = Some(self.ctx.schedule.now());
+        }
         let longest = [3, 15, 60][self.ctx.dice.below(3) as usize] * SECOND;
         let delay = SECOND + self.ctx.dice.below(longest);
         self.ctx.tell(|| format!("{id} is paused for {} ms", delay / MS));
@@ -136,6 +147,10 @@ impl World {
             if self.healing {
                 continue;
             }
+            if self.eight.is_some() {
+                self.eight_crowned(id);
+                continue;
+            }
             if self.ctx.dice.one_in(2) {
                 self.ask_read(id);
             }
@@ -155,7 +170,7 @@ impl World {
         self.nodes.values().find(leads).map(|node| node.id)
     }
 
-    fn others(&self, id: MemberId) -> Vec<MemberId> {
+    pub(crate) fn others(&self, id: MemberId) -> Vec<MemberId> {
         self.nodes.keys().copied().filter(|other| *other != id).collect()
     }
 
@@ -258,6 +273,23 @@ impl World {
         self.boot_later(id, 5 * SECOND);
     }
 
+    /// A clock goes at another rate, or the time of day jumps, back or on.
+    fn shift_clocks(&mut self, id: MemberId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let now = self.ctx.schedule.now();
+        if self.ctx.dice.one_in(2) {
+            self.ctx.stats.count("fault: clock goes at another rate");
+            let rate = self.ctx.dice.below(2 * RATE_OFF + 1);
+            return node.set_clocks(node.clocks().with_rate(now, rate));
+        }
+        self.ctx.stats.count("fault: time of day jumps");
+        let longest = [2, 60, 86_400][self.ctx.dice.below(3) as usize] * SECOND;
+        let by = self.ctx.dice.below(longest) as i64;
+        let by = if self.ctx.dice.one_in(2) { by } else { -by };
+        self.ctx.tell(|| format!("the time of day of {id} jumps by {} ms", by / MS as i64));
+        node.set_clocks(node.clocks().jumped(by));
+    }
+
     fn transfer(&mut self, to: MemberId) {
         self.ctx.stats.count("leader transfers asked for");
         let at = self.any_node();
@@ -266,6 +298,8 @@ impl World {
 
     pub(crate) fn repair(&mut self, repair: Repair) {
         match repair {
+            // Figure 8 mends what it has cut.
+            Repair::Net if self.eight.is_some() => {}
             Repair::Net => self.ctx.net.mend(),
             Repair::Disk(id) => {
                 if let Some(node) = self.nodes.get_mut(&id) {
@@ -294,7 +328,7 @@ impl World {
             use mainstay_env::Disk as _;
             let moved = node.disk.rename(aside.as_ref(), path.as_ref());
             moved.expect("both are in the same folder");
-            node.disk.sync_dir("/m/snap".as_ref()).expect("a healthy disk");
+            node.disk.sync_dir(&crate::node::snap_dir()).expect("a healthy disk");
         }
         if node.disk.contents(&path).is_some_and(|bytes| (bytes.len() as u64) > at) {
             node.disk.flip(&path, at, bit);

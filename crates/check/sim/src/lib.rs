@@ -13,6 +13,7 @@
 mod bug;
 mod clients;
 mod ctx;
+mod eight;
 mod faults;
 mod judge;
 mod net;
@@ -20,6 +21,7 @@ mod node;
 mod operator;
 mod ops;
 mod plan;
+mod rot;
 mod runner;
 mod schedule;
 mod stats;

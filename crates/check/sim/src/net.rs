@@ -23,6 +23,8 @@ pub(crate) struct Net {
     cut: BTreeSet<(MemberId, MemberId)>,
     /// Links that are slow.
     slow: BTreeSet<(MemberId, MemberId)>,
+    /// What this member wrote in the term that it leads reaches nobody.
+    pub(crate) withheld: Option<MemberId>,
     /// Nothing is lost or doubled any more.
     pub(crate) calm: bool,
 }
@@ -47,6 +49,7 @@ impl Net {
     pub(crate) fn mend(&mut self) {
         self.cut.clear();
         self.slow.clear();
+        self.withheld = None;
     }
 
     pub(crate) fn is_cut(&self, from: MemberId, to: MemberId) -> bool {

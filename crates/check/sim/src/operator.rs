@@ -1,10 +1,11 @@
 //! The operator: members come and go.
 
+use mainstay_driver::Founding;
 use mainstay_env::Dice as _;
 use mainstay_membership::{Change, Member, Membership};
 use mainstay_types::MemberId;
 
-use crate::node::{Founding, Node};
+use crate::node::Node;
 use crate::ops::What;
 use crate::plan::{MS, SECOND};
 use crate::schedule::Event;
@@ -73,10 +74,15 @@ impl World {
             let at = dice.below(voters.len() as u64) as usize;
             return Some(Change::Remove(voters[at]));
         }
-        let id = MemberId(FIRST_JOINER + self.joiners);
-        self.joiners += 1;
         let is_learner = !dice.one_in(3);
+        let id = self.next_joiner();
         few.then(|| Change::Add(Member { is_learner, ..member(id) }))
+    }
+
+    /// An id that nobody has had.
+    pub(crate) fn next_joiner(&mut self) -> MemberId {
+        self.joiners += 1;
+        MemberId(FIRST_JOINER + self.joiners - 1)
     }
 
     /// A learner is ready when it has nine tenths of what the leader has.
@@ -96,7 +102,8 @@ impl World {
                 continue;
             }
             let known = self.newest_membership().map(|m| m.members().cloned().collect());
-            let founding = Founding::Join(known.unwrap_or_default());
+            let members = known.unwrap_or_default();
+            let founding = Founding::Join { cluster: self.cluster, me: id, members };
             let node = Node::new(id, founding, &mut self.ctx);
             self.nodes.insert(id, node);
             self.ctx.stats.count("members joined");

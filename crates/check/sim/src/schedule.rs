@@ -36,6 +36,10 @@ pub(crate) enum Event {
     Repair(crate::faults::Repair),
     /// The operator looks at the membership.
     Operator,
+    /// Figure 8 goes on, or has waited long enough.
+    Eight(u64),
+    /// The others look whether the db of this one has rotted.
+    Compare(MemberId),
 }
 
 #[derive(Debug)]

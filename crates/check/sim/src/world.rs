@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mainstay_driver::Founding;
 use mainstay_env::Dice as _;
 use mainstay_env_sim::SimDice;
 use mainstay_proto::etcdserverpb as pb;
-use mainstay_types::{KeyRange, MemberId};
+use mainstay_types::{ClusterId, KeyRange, MemberId};
 use mainstay_watch::{Create, Filters, StreamId};
 
 use crate::bug::Bug;
 use crate::clients::{Clients, propose};
 use crate::ctx::Ctx;
+use crate::eight::Eight;
 use crate::faults::end_of_faults;
 use crate::judge::watch::{Goes, WatchJudge};
-use crate::node::{Founding, Node};
+use crate::node::Node;
 use crate::operator::member;
 use crate::ops::{Op, OpId};
 use crate::plan::{MS, Plan, SECOND, Time};
@@ -35,12 +37,16 @@ pub(crate) struct Watcher {
 pub(crate) struct World {
     pub(crate) ctx: Ctx,
     pub(crate) nodes: BTreeMap<MemberId, Node>,
+    /// Which cluster it is.
+    pub(crate) cluster: ClusterId,
     /// Members that were removed and know it.
     pub(crate) gone: BTreeSet<MemberId>,
     pub(crate) ops: BTreeMap<OpId, Op>,
     pub(crate) clients: Clients,
     watchers: Vec<Watcher>,
     pub(crate) joiners: u64,
+    /// Figure 8, while it is played.
+    pub(crate) eight: Option<Eight>,
     /// Nothing breaks any more.
     pub(crate) healing: bool,
     /// The write that shows that the cluster works again.
@@ -61,7 +67,11 @@ impl World {
             (1..=ctx.plan.founders as u64).map(|id| member(MemberId(id))).collect();
         let mut nodes = BTreeMap::new();
         for member in &members {
-            let node = Node::new(member.id, Founding::New(members.clone()), &mut ctx);
+            let node = Node::new(
+                member.id,
+                Founding::New { me: member.id, members: members.clone() },
+                &mut ctx,
+            );
             nodes.insert(member.id, node);
             let delay = ctx.dice.below(SECOND);
             ctx.schedule.after(delay, Event::Boot(member.id));
@@ -69,11 +79,13 @@ impl World {
         World {
             ctx,
             nodes,
+            cluster: mainstay_membership::cluster_id(members.iter().map(|member| member.id)),
             gone: BTreeSet::new(),
             ops: BTreeMap::new(),
             clients: Clients::default(),
             watchers: Vec::new(),
             joiners: 0,
+            eight: None,
             healing: false,
             probe: None,
             probed: false,
@@ -135,6 +147,8 @@ impl World {
             Event::Fault => self.break_something(),
             Event::Repair(repair) => self.repair(repair),
             Event::Operator => self.operator_turn(),
+            Event::Eight(number) => self.eight_turn(number),
+            Event::Compare(id) => self.compare(id),
         }
     }
 
@@ -190,6 +204,7 @@ impl World {
     fn heal(&mut self) {
         self.ctx.tell(|| "the faults end".to_owned());
         self.healing = true;
+        self.eight = None;
         end_of_faults(&mut self.ctx);
         for (id, node) in &mut self.nodes {
             node.resume(&mut self.ctx);
@@ -217,6 +232,9 @@ impl World {
 
     fn is_whole(&mut self) -> bool {
         self.retire();
+        if self.doubtful().is_some() {
+            return false;
+        }
         let staying = self.nodes.iter().filter(|(id, _)| !self.gone.contains(id));
         let lives: Option<Vec<_>> = staying.map(|(_, node)| node.life.as_ref()).collect();
         let Some(lives) = lives else { return false };
@@ -332,6 +350,9 @@ impl World {
     fn watch_somewhere(&mut self, n: usize) {
         let id = self.any_node();
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_up()) else { return };
+        if node.troubles.doubtful {
+            return;
+        }
         let Some(life) = &mut node.life else { return };
         let judge = &self.watchers[n].judge;
         let create = Create {

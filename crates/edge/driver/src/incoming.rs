@@ -14,7 +14,7 @@ use mainstay_types::Index;
 use crate::stats::Stats;
 
 /// The name under which the db of the snapshot at `index` waits to be installed.
-pub(crate) fn received_db(snap_dir: &Path, index: Index) -> PathBuf {
+pub fn received_db(snap_dir: &Path, index: Index) -> PathBuf {
     snap_dir.join(format!("{:016x}.snap.db", index.0))
 }
 
@@ -38,7 +38,10 @@ struct Counting {
 
 impl IncomingDb {
     /// Makes the file. `serial` tells those that arrive at the same time apart.
-    pub(crate) fn create(
+    ///
+    /// # Errors
+    /// When the disk fails, or the same one is being received.
+    pub fn create(
         disk: Arc<dyn Disk>,
         snap_dir: PathBuf,
         index: Index,

@@ -53,7 +53,6 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use apply_thread::{Applier, ApplyHandle, Order};
-use boot::Booted;
 use committer::{Committer, CommitterHandle};
 use consensus::{Command, Consensus};
 use corruption::Corruption;
@@ -73,9 +72,9 @@ use view_past::ViewPast;
 use waiters::Waiters;
 use watch_thread::WatchDeps;
 
-pub use boot::BootError;
+pub use boot::{BootError, Booted, Tuning, boot};
 pub use handle::{Handle, Identity, LeaseTimes, RequestError, RequestField, Standing};
-pub use incoming::IncomingDb;
+pub use incoming::{IncomingDb, received_db};
 pub use options::{AutoCompaction, Founding, Options};
 pub use stop::REMOVED;
 pub use transport::{
@@ -111,8 +110,19 @@ impl Driver {
         dice: &mut dyn Dice,
         transport: Arc<dyn Transport>,
     ) -> Result<Driver, BootError> {
+        Driver::start_tuned(options, disk, clock, dice, transport, &mut ())
+    }
+
+    fn start_tuned(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        dice: &mut dyn Dice,
+        transport: Arc<dyn Transport>,
+        tuning: &mut dyn Tuning,
+    ) -> Result<Driver, BootError> {
         let seed = dice.roll();
-        let booted = boot::boot(&disk, &options, seed)?;
+        let booted = boot::boot(&disk, &options, seed, tuning)?;
         let threads = |source| BootError::Disk {
             doing: "start the threads of",
             path: options.data_dir.clone(),

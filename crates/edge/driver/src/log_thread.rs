@@ -5,6 +5,9 @@
 //! thread itself where there is nobody to replicate to: see
 //! [`LogHandle::persist_here`].
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

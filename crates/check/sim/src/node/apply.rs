@@ -75,7 +75,9 @@ impl Life {
         let Applied { request_id, batch, outcome, events, leases, effects, .. } =
             applied.map_err(Death::disk)?;
         if let Some(batch) = batch {
-            ctx.judge.raft.batch(self.id, entry.index, &batch);
+            if !self.doubtful {
+                ctx.judge.raft.batch(self.id, entry.index, &batch);
+            }
             self.planted_at_rows(ctx, &batch)?;
             self.machine.backend().append(batch);
         }
@@ -122,13 +124,13 @@ impl Life {
             TimerOptions { retry: std::time::Duration::from_secs(7), checkpoint_every: None };
         let election = ctx.plan.tick * u64::from(ctx.plan.election_ticks);
         let extend = std::time::Duration::from_micros(election);
-        let now = self.clock(ctx);
+        let now = self.lease_clock(ctx);
         let leases = self.machine.leases().leases();
         self.timer = Some(Timer::promote(options, now, extend, leases));
     }
 
     fn change_leases(&mut self, ctx: &Ctx, changes: &[LeaseChange]) {
-        let now = self.clock(ctx);
+        let now = self.lease_clock(ctx);
         let Some(timer) = &mut self.timer else { return };
         for change in changes {
             match change {
@@ -165,6 +167,9 @@ impl Life {
 
     /// Looks at the whole state.
     pub(super) fn show_digest(&mut self, ctx: &mut Ctx) -> Result<(), Death> {
+        if self.doubtful {
+            return Ok(());
+        }
         let digest = digest(&self.machine).map_err(Death::disk)?;
         ctx.judge.raft.digest(self.id, self.machine.applied().0, digest);
         Ok(())
@@ -207,7 +212,10 @@ impl Life {
 
     /// `false` when the disk is full: the log has it all.
     pub(super) fn commit(&mut self, ctx: &mut Ctx) -> Result<bool, Death> {
-        match self.machine.backend().commit() {
+        let changes = self.machine.backend().pending_ops() > 0;
+        let done = self.machine.backend().commit();
+        self.db_is_whole = done.is_ok() && (changes || self.db_is_whole);
+        match done {
             Ok(_) => Ok(true),
             Err(BackendError::Bolt(mainstay_bolt::Error::Full { .. })) => {
                 ctx.stats.count("commits without room");

@@ -66,7 +66,7 @@ impl Life {
         if self.mind.status().transferee.is_some() {
             return;
         }
-        let now = self.clock(ctx);
+        let now = self.lease_clock(ctx);
         let Some(timer) = &mut self.timer else { return };
         for lease in timer.expired(now, LEASE_REVOKES_PER_TURN) {
             if ctx.has(Bug::RevokeByDeposed) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mainstay_apply::{CommittedState, committed_state};
-use mainstay_env::{Dice as _, OpenMode};
+use mainstay_driver::IncomingDb;
+use mainstay_env::Dice as _;
 use mainstay_member::Input;
 use mainstay_raft::{Message, Snapshot};
 use mainstay_types::{Index, MemberId};
@@ -30,6 +31,9 @@ impl Life {
     /// Everything in it comes from one committed reader.
     pub(super) fn make_snapshot(&mut self, ctx: &mut Ctx, to: MemberId) -> Result<(), Death> {
         let ahead = ctx.has(Bug::SnapshotAhead);
+        if self.doubtful {
+            return self.snapshot_outcome(ctx, to, false);
+        }
         if !ahead && !self.commit(ctx)? {
             return self.snapshot_outcome(ctx, to, false);
         }
@@ -62,21 +66,16 @@ impl Life {
     ) -> Result<bool, Death> {
         let Some(snapshot) = &message.snapshot else { return Ok(false) };
         self.tempt_fate(ctx, 4, 30);
-        let path = received_db(snapshot.index);
-        let temporary = snap_dir().join("tmp.received");
-        // What an earlier transfer has left.
-        let _ = self.disk.remove_file(&temporary);
-        let written = (|| {
-            let file = self.disk.open(&temporary, OpenMode::CreateNew)?;
-            for (at, piece) in db.chunks(PIECE).enumerate() {
-                file.write_at((at * PIECE) as u64, piece)?;
-            }
-            if !ctx.has(Bug::UnsyncedReceive) {
-                file.sync()?;
-            }
-            self.disk.rename(&temporary, &path)?;
-            self.disk.sync_dir(&snap_dir())
-        })();
+        let (disk, index) = (Arc::clone(&self.disk), snapshot.index);
+        let written = if ctx.has(Bug::UnsyncedReceive) {
+            super::planted::receive_unsynced(&*disk, index, db)
+        } else {
+            let serial = ctx.next_id();
+            IncomingDb::create(disk, snap_dir(), index, serial).and_then(|mut file| {
+                db.chunks(PIECE).try_for_each(|piece| file.write(piece))?;
+                file.finish()
+            })
+        };
         let ok = match written {
             Ok(()) => true,
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => false,
@@ -92,10 +91,11 @@ impl Life {
     pub(super) fn install(&mut self, ctx: &mut Ctx, index: Index) -> Result<(), Death> {
         self.tempt_fate(ctx, 4, 6);
         if ctx.has(Bug::RenameBeforeRecord) {
-            self.machine = open_machine(&self.disk, ctx).map_err(Death::disk)?;
+            self.machine = open_machine(&self.disk, &self.options).map_err(Death::disk)?;
         } else {
             self.machine.install(&received_db(index)).map_err(Death::disk)?;
         }
+        self.db_is_whole = false;
         let applied = self.machine.applied().0;
         if !ctx.has(Bug::SnapshotAhead) {
             assert_eq!(applied, index, "a snapshot's db holds what the snapshot says");

@@ -11,7 +11,7 @@ use super::{Death, Life, NodeEvent};
 use crate::bug::Bug;
 use crate::ctx::Ctx;
 use crate::node::apply::ApplyOrder;
-use crate::plan::MS;
+use crate::plan::{MS, SECOND, Time};
 
 /// What must be durable before its mark counts and its messages leave.
 #[derive(Debug, Default)]
@@ -36,9 +36,16 @@ impl Life {
     pub(super) fn log_soon(&mut self, ctx: &mut Ctx) {
         if !self.log_due && !self.log.is_empty() {
             self.log_due = true;
-            let delay = self.sync_time(ctx);
+            let delay = self.sync_time(ctx) + self.install_time(ctx);
             self.after(ctx, delay, NodeEvent::Log);
         }
+    }
+
+    /// A disk that has just taken a whole db is busy: what the leader sends behind it waits
+    /// with it, and becomes one write.
+    fn install_time(&self, ctx: &mut Ctx) -> Time {
+        let installs = self.log.iter().any(|order| matches!(order, LogOrder::Install(..)));
+        if installs && ctx.dice.one_in(2) { ctx.dice.below(2 * SECOND) } else { 0 }
     }
 
     pub(super) fn log_turn(&mut self, ctx: &mut Ctx) -> Result<(), Death> {
@@ -57,6 +64,10 @@ impl Life {
                     while let Some(LogOrder::Persist(_)) = self.log.front() {
                         let Some(LogOrder::Persist(next)) = self.log.pop_front() else { break };
                         gather(&mut behind, next);
+                    }
+                    if !behind.entries.is_empty() {
+                        ctx.stats.count("entries written right behind a snapshot");
+                        self.tempt_fate(ctx, 6, 2);
                     }
                     last = self.save(ctx, behind)?.max(last);
                     self.wal.release_to(snapshot.index).map_err(Death::disk)?;
@@ -115,22 +126,23 @@ impl Life {
         let (index, term) = (snapshot.index, snapshot.term);
         let mark = SnapshotMark { index, term, conf_state: Some(snapshot.conf_state.clone()) };
         let together = ctx.has(Bug::StateWithEntries);
-        let record = |life: &mut Life| -> Result<(), WalError> {
+        let record = |life: &mut Life, ctx: &mut Ctx| -> Result<(), WalError> {
             life.wal.save_snapshot(&mark)?;
             if together {
                 return Ok(());
             }
+            life.tempt_fate(ctx, 8, 2);
             let state = persist.hard_state.unwrap_or_else(|| life.wal.hard_state());
             let commit = state.commit.max(index);
             life.wal.save(Some(&HardState { commit, ..state }), &[], true)
         };
         let early = ctx.has(Bug::RecordBeforeSnap);
         if early {
-            record(self).map_err(Death::disk)?;
+            record(self, ctx).map_err(Death::disk)?;
         }
         snap::save(&*self.disk, &snap_dir(), snapshot).map_err(Death::disk)?;
         if !early {
-            record(self).map_err(Death::disk)?;
+            record(self, ctx).map_err(Death::disk)?;
         }
         Ok(())
     }
@@ -154,7 +166,7 @@ impl Life {
 
     /// The received db takes its place.
     pub(super) fn rename_received(&self, index: Index) -> Result<(), Death> {
-        super::boot::rename_received(&*self.disk, index).map_err(Death::disk)
+        super::planted::rename_received(&*self.disk, index).map_err(Death::disk)
     }
 
     pub(super) fn apply_soon(&mut self, ctx: &mut Ctx) {

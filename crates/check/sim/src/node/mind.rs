@@ -18,7 +18,7 @@ use crate::plan::{MS, SECOND};
 impl Life {
     pub(super) fn tick(&mut self, ctx: &mut Ctx) -> Result<(), Death> {
         self.ticks += 1;
-        let next = ctx.plan.tick * 1_000_000 / self.rate;
+        let next = self.clocks.takes(ctx.plan.tick);
         self.after(ctx, next, NodeEvent::Tick);
         self.mind.feed(Input::Tick);
         self.turn_soon(ctx)
@@ -41,13 +41,15 @@ impl Life {
     /// Carries out everything that the mind wants.
     pub(super) fn turn(&mut self, ctx: &mut Ctx) -> Result<(), Death> {
         self.turn_due = false;
-        self.mind.flush(&mut self.effects);
-        while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.mind.flush(&mut effects);
+        while !effects.is_empty() {
+            for effect in effects.drain(..) {
                 self.carry_out(ctx, effect)?;
             }
-            self.mind.flush(&mut self.effects);
+            self.mind.flush(&mut effects);
         }
+        self.effects = effects;
         self.show_the_judge(ctx);
         Ok(())
     }
@@ -88,7 +90,6 @@ impl Life {
                     self.timer = None;
                 }
                 self.confirmed = None;
-                self.refuse_reads(ctx);
             }
             Effect::SendSnapshot { to } => {
                 let delay = ctx.dice.below(50 * MS);
@@ -183,7 +184,9 @@ impl Life {
     /// who has fallen behind does not know the members that have joined since).
     fn knows(&self, to: MemberId) -> bool {
         let membership = self.machine.membership();
-        if membership.members().len() == 0 && self.founders.iter().any(|member| member.id == to) {
+        if membership.members().len() == 0
+            && self.options.founding.members().iter().any(|m| m.id == to)
+        {
             return true;
         }
         membership.member(to).is_some()
@@ -201,6 +204,9 @@ impl Life {
             }
             return Ok(());
         }
+        if ctx.net.withheld == Some(message.from) && self.would_take_new(&message) {
+            return Ok(());
+        }
         if !self.knows(message.from) {
             self.remotes.insert(message.from);
         }
@@ -213,6 +219,12 @@ impl Life {
         }
         self.mind.feed(Input::Peer(message));
         self.turn_soon(ctx)
+    }
+
+    /// Whether this message would bring entries of its leader's own term into the log.
+    fn would_take_new(&self, message: &Message) -> bool {
+        message.entries.iter().any(|entry| entry.term == message.term)
+            && self.mind.entry_term(message.index) == Some(message.log_term)
     }
 
     pub(super) fn snapshot_outcome(

@@ -7,6 +7,7 @@
 
 mod apply;
 mod boot;
+mod clock;
 mod duties;
 mod install;
 mod log;
@@ -20,22 +21,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_apply::Machine;
+use mainstay_driver::{Founding, Options};
 use mainstay_env::{Dice as _, Disk};
 use mainstay_env_sim::SimDisk;
 use mainstay_lease::Timer;
 use mainstay_member::{Effect, Member as Mind};
-use mainstay_membership::Member;
 use mainstay_mvcc::View;
 use mainstay_types::{Index, MemberId, Term};
 use mainstay_wal::Wal;
 use mainstay_watch::HistoryRead;
 
+use crate::bug::Bug;
 use crate::ctx::Ctx;
 use crate::net::Packet;
 use crate::ops::{OpId, Reply, Request};
 use crate::plan::{MS, Time};
 use apply::ApplyOrder;
 pub(crate) use apply::digest;
+pub(crate) use boot::snap_dir;
+use clock::Clocks;
+pub(crate) use clock::RATE_OFF;
 use install::StateAt;
 use log::LogOrder;
 use reads::Reader;
@@ -95,23 +100,6 @@ impl Death {
     }
 }
 
-/// How a member comes to its cluster.
-#[derive(Clone, Debug)]
-pub(crate) enum Founding {
-    /// It is one of the first.
-    New(Vec<Member>),
-    /// It joins these.
-    Join(Vec<Member>),
-}
-
-impl Founding {
-    fn members(&self) -> &[Member] {
-        match self {
-            Founding::New(members) | Founding::Join(members) => members,
-        }
-    }
-}
-
 /// What is wrong with a node's surroundings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Troubles {
@@ -125,6 +113,12 @@ pub(crate) struct Troubles {
     pub(crate) full: bool,
     /// A bit of this file is flipped.
     pub(crate) flipped: Option<(String, u64, u8)>,
+    /// Its machine sleeps, during a pause.
+    pub(crate) asleep_since: Option<Time>,
+    /// Its db may be wrong: what it says is not believed.
+    pub(crate) doubtful: bool,
+    /// And it was found to be.
+    pub(crate) found: bool,
 }
 
 /// A machine with a disk, on which a member runs or not.
@@ -133,10 +127,9 @@ pub(crate) struct Node {
     pub(crate) disk: SimDisk,
     pub(crate) life: Option<Life>,
     pub(crate) troubles: Troubles,
-    founding: Founding,
+    options: Options,
     lives: u32,
-    /// How fast its clock goes, in millionths.
-    rate: u64,
+    clocks: Clocks,
     /// Events that wait for the end of a pause.
     parked: Vec<NodeEvent>,
 }
@@ -145,15 +138,19 @@ pub(crate) struct Node {
 pub(crate) struct Life {
     id: MemberId,
     pub(crate) number: u32,
-    rate: u64,
+    clocks: Clocks,
     slow_disk: u64,
+    /// See [`Troubles::doubtful`].
+    doubtful: bool,
+    /// The last commit of the db was a whole one.
+    pub(crate) db_is_whole: bool,
     disk: Arc<dyn Disk>,
     sim: SimDisk,
     pub(crate) mind: Mind,
     wal: Wal,
     pub(crate) machine: Machine,
     pub(crate) view: Arc<View>,
-    founders: Vec<Member>,
+    options: Options,
     /// Who has called and is not known as a member.
     remotes: BTreeSet<MemberId>,
     effects: Vec<Effect>,
@@ -188,9 +185,9 @@ impl Node {
             disk: SimDisk::new(ctx.dice.below(u64::MAX)),
             life: None,
             troubles: Troubles::default(),
-            founding,
+            options: boot::options(&ctx.plan, founding),
             lives: 0,
-            rate: 950_000 + ctx.dice.below(100_001),
+            clocks: Clocks::new(ctx.now(), ctx.dice.below(2 * RATE_OFF + 1)),
             parked: Vec::new(),
         }
     }
@@ -231,8 +228,13 @@ impl Node {
     pub(crate) fn die(&mut self, ctx: &mut Ctx, death: Death) {
         ctx.tell(|| format!("{} ends: {death:?}", self.id));
         if let Death::Disk(why) = &death {
-            let expected = self.disk.is_cut() || self.troubles.sync_fails || self.troubles.full;
-            assert!(expected, "member {} stops without a fault of its disk: {why}", self.id);
+            let troubles = &self.troubles;
+            let expected = self.disk.is_cut() || troubles.sync_fails || troubles.full;
+            assert!(
+                expected || troubles.doubtful,
+                "member {} stops without a fault of its disk: {why}",
+                self.id
+            );
         }
         self.stop(ctx);
         ctx.died.push((self.id, death));
@@ -242,6 +244,7 @@ impl Node {
     pub(crate) fn stop(&mut self, ctx: &mut Ctx) {
         self.life = None;
         self.troubles.paused = false;
+        self.troubles.asleep_since = None;
         for what in std::mem::take(&mut self.parked) {
             absent(ctx, self.id, what);
         }
@@ -258,6 +261,10 @@ impl Node {
         if !std::mem::take(&mut self.troubles.paused) {
             return;
         }
+        if let Some(since) = self.troubles.asleep_since.take() {
+            let now = ctx.now();
+            self.set_clocks(self.clocks.stood_still(now, now - since));
+        }
         let Some(life) = &self.life else { return };
         // Its own threads and its clients may be served before its peers are heard.
         let deaf = if ctx.dice.one_in(2) { 2 * MS } else { 0 };
@@ -265,6 +272,25 @@ impl Node {
             let hears = matches!(what, NodeEvent::Packet(_));
             let delay = ctx.dice.below(2 * MS) + if hears { deaf } else { 0 };
             ctx.at_node(delay, self.id, life.number, what);
+        }
+    }
+
+    pub(crate) fn clocks(&self) -> Clocks {
+        self.clocks
+    }
+
+    pub(crate) fn set_clocks(&mut self, clocks: Clocks) {
+        self.clocks = clocks;
+        if let Some(life) = &mut self.life {
+            life.clocks = clocks;
+        }
+    }
+
+    /// Its db is right after all.
+    pub(crate) fn trust(&mut self) {
+        self.troubles.doubtful = false;
+        if let Some(life) = &mut self.life {
+            life.doubtful = false;
         }
     }
 
@@ -321,7 +347,12 @@ impl Life {
 
     /// This node's own monotonic time.
     fn clock(&self, ctx: &Ctx) -> Duration {
-        Duration::from_micros(ctx.now() / 1_000 * self.rate / 1_000 + 3_600_000_000)
+        self.clocks.monotonic(ctx.now())
+    }
+
+    /// What leases are counted by.
+    fn lease_clock(&self, ctx: &Ctx) -> Duration {
+        if ctx.has(Bug::LeasesByTheDay) { self.clocks.day(ctx.now()) } else { self.clock(ctx) }
     }
 
     /// How long a step of the disk takes.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_backend::{Batch, Bucket, meta};
 use mainstay_bolt::{Bolt, Options, WriteBatch};
-use mainstay_env::Disk;
+use mainstay_env::{Disk, OpenMode};
 use mainstay_member::Input;
 use mainstay_raft::{ConfChange, Entry, EntryKind, Message, MessageKind, Role, Status};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::Replay;
 
-use super::boot::db_path;
+use super::boot::{db_path, received_db, snap_dir};
 use super::{Death, Life, NodeEvent};
 use crate::bug::Bug;
 use crate::ctx::Ctx;
@@ -140,16 +140,30 @@ fn lower_applied(disk: &dyn Disk, from: Index) {
 }
 
 /// Changes in the log that take effect before they are applied.
-pub(super) fn changes_at_boot<'e>(
-    ctx: &Ctx,
-    unapplied: impl Iterator<Item = &'e Entry>,
-) -> Vec<Input> {
+pub(super) fn changes_at_boot(ctx: &Ctx, entries: &[Entry]) -> Vec<Entry> {
     if !ctx.has(Bug::ConfAtAppend) {
         return Vec::new();
     }
-    let changes = unapplied.filter(|entry| entry.kind == EntryKind::ConfChange);
-    changes
-        .filter_map(|entry| ConfChange::decode(&entry.data).ok())
-        .map(Input::ConfChangeApplied)
-        .collect()
+    entries.iter().filter(|entry| entry.kind == EntryKind::ConfChange).cloned().collect()
+}
+
+/// The change in an entry.
+pub(super) fn change_of(entry: &Entry) -> Option<ConfChange> {
+    ConfChange::decode(&entry.data).ok()
+}
+
+/// Puts a received db in the place of the db.
+pub(super) fn rename_received(disk: &dyn Disk, index: Index) -> std::io::Result<()> {
+    disk.rename(&received_db(index), &db_path())?;
+    disk.sync_dir(&snap_dir())
+}
+
+/// Writes a received db, but does not sync it.
+pub(super) fn receive_unsynced(disk: &dyn Disk, index: Index, db: &[u8]) -> std::io::Result<()> {
+    let temporary = snap_dir().join("tmp.received");
+    // What an earlier transfer has left.
+    let _ = disk.remove_file(&temporary);
+    disk.open(&temporary, OpenMode::CreateNew)?.write_at(0, db)?;
+    disk.rename(&temporary, &received_db(index))?;
+    disk.sync_dir(&snap_dir())
 }

@@ -119,10 +119,11 @@ impl Life {
                 Ok(found) => Reply::Range(Ok(found)),
                 Err(MvccError::Compacted) => Reply::Range(Err(ReadError::Compacted)),
                 Err(MvccError::FutureRevision) => Reply::Range(Err(ReadError::Future)),
+                Err(_) if self.doubtful => Reply::Refused,
                 Err(error) => panic!("a read fails on a healthy disk: {error}"),
             },
             Wants::Renewal(lease) => {
-                let now = self.clock(ctx);
+                let now = self.lease_clock(ctx);
                 match self.timer.as_mut().map(|timer| timer.renew(now, LeaseId(lease))) {
                     Some(Renewal::Renewed(ttl)) => Reply::Alive(ttl),
                     Some(Renewal::Missing) => Reply::LeaseGone,
@@ -132,13 +133,5 @@ impl Life {
             }
         };
         ctx.answer(reader.op, self.id, reply);
-    }
-
-    pub(super) fn refuse_reads(&mut self, ctx: &mut Ctx) {
-        let asking = std::mem::take(&mut self.asking).into_values();
-        let waiting = std::mem::take(&mut self.waiting).into_values();
-        for reader in asking.chain(waiting).flatten() {
-            ctx.answer(reader.op, self.id, Reply::Refused);
-        }
     }
 }
