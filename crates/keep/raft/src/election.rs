@@ -29,11 +29,47 @@ impl Raft {
         match self.role {
             Role::Leader => self.tick_leader(),
             Role::Follower | Role::PreCandidate | Role::Candidate => {
+                self.tick_early();
                 if self.is_promotable() && self.election_elapsed >= self.patience {
                     self.election_elapsed = 0;
                     self.campaign();
                 }
             }
+        }
+    }
+
+    /// `peer`'s host has said that nobody is there any more. If it led, this member forgets
+    /// it, so that it grants pre-votes at once (etcd's raft: `MsgForgetLeader`), and asks
+    /// for them within ticks: the voter with the smallest id first, the others one tick
+    /// later each, when that one did not win. A leader that is there after all makes itself
+    /// heard and stays: no term changes before a quorum thinks it gone.
+    pub fn peer_gone(&mut self, peer: MemberId) {
+        if self.role != Role::Follower || self.leader != peer || !self.config.pre_vote {
+            return;
+        }
+        self.forget_leader();
+        let me = self.config.id;
+        let before = self.members.conf.all_voters().filter(|id| *id != peer && *id < me).count();
+        self.early = 1 + u32::try_from(before).unwrap_or(u32::MAX - 1);
+    }
+
+    fn tick_early(&mut self) {
+        if self.early == 0 {
+            return;
+        }
+        self.early -= 1;
+        let has_leader = self.leader != MemberId::NONE || self.role == Role::Candidate;
+        if has_leader {
+            self.early = 0;
+        } else if self.early == 0 {
+            // The timeout goes on: members that still wait for the leader hear nothing else.
+            self.start_election(Campaign::Pre);
+            let voters = self.members.conf.all_voters().count();
+            self.early = if self.role == Role::PreCandidate {
+                u32::try_from(voters).unwrap_or(u32::MAX)
+            } else {
+                0
+            };
         }
     }
 
@@ -294,7 +330,8 @@ impl Raft {
         self.leader = MemberId::NONE;
         self.election_elapsed = 0;
         self.heartbeat_elapsed = 0;
-        self.patience = self.config.election_tick + self.dice.below(self.config.election_tick);
+        self.patience = self.config.draw_patience(&mut self.dice);
+        self.early = 0;
         self.transferee = MemberId::NONE;
         self.votes.clear();
         self.pending_conf = mainstay_types::Index(0);

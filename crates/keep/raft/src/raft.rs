@@ -36,6 +36,9 @@ pub struct Raft {
     pub(crate) heartbeat_elapsed: u32,
     /// The election timeout drawn for this time.
     pub(crate) patience: u32,
+    /// Ticks until the leader, which is gone, is replaced without waiting for that; 0 for
+    /// never.
+    pub(crate) early: u32,
     /// Who shall lead next, while the leader hands over.
     pub(crate) transferee: MemberId,
     /// No configuration change is appended before this is applied.
@@ -132,6 +135,7 @@ impl Raft {
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             patience: 0,
+            early: 0,
             transferee: MemberId::NONE,
             pending_conf: Index(0),
             uncommitted_bytes: 0,

@@ -13,6 +13,11 @@ const THREE: MemberId = MemberId(3);
 
 /// A core among three, at `term`, with entries of these terms from index 1.
 fn core(term: u64, terms: &[u64]) -> Raft {
+    let config = Config { pre_vote: false, check_quorum: false, ..Config::new(ME) };
+    core_with(config, term, terms)
+}
+
+fn core_with(config: Config, term: u64, terms: &[u64]) -> Raft {
     let entry = |(at, term): (usize, &u64)| Entry {
         term: Term(*term),
         index: Index(at as u64 + 1),
@@ -23,7 +28,6 @@ fn core(term: u64, terms: &[u64]) -> Raft {
         LogStart { entries: terms.iter().enumerate().map(entry).collect(), ..LogStart::default() };
     let conf = ConfState { voters: vec![ME, TWO, THREE], ..ConfState::default() };
     let hard_state = HardState { term: Term(term), ..HardState::default() };
-    let config = Config { pre_vote: false, check_quorum: false, ..Config::new(ME) };
     let mut raft = Raft::new(config, hard_state, conf, start).expect("it fits");
     raft.take_output();
     raft
@@ -162,13 +166,18 @@ fn a_candidate_recognizes_a_leader() {
 /// 5.2: "election timeouts are chosen randomly from a fixed interval", so that split votes are rare.
 #[test]
 fn election_timeouts_spread_over_their_interval() {
-    let mut raft = core(1, &[1]);
-    let mut drawn = std::collections::BTreeSet::new();
-    for term in 2..500 {
-        raft.step(from(TWO, MessageKind::Heartbeat, term)).expect("well-formed");
-        drawn.insert(raft.election_patience());
-    }
-    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
+    let drawn = |pre_vote| {
+        let mut raft = core_with(Config { pre_vote, ..Config::new(ME) }, 1, &[1]);
+        let mut drawn = std::collections::BTreeSet::new();
+        for term in 2..500 {
+            raft.step(from(TWO, MessageKind::Heartbeat, term)).expect("well-formed");
+            drawn.insert(raft.election_patience());
+        }
+        drawn.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(drawn(false), (10..20).collect::<Vec<_>>());
+    // A split pre-vote costs no term: see `Config::draw_patience`.
+    assert_eq!(drawn(true), (11..16).collect::<Vec<_>>());
 }
 
 /// 5.3: "When sending an AppendEntries RPC, the leader includes the index and term of the entry

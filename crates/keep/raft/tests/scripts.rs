@@ -11,7 +11,7 @@
 //! propose ID DATA.. · change ID add=X learner=X remove=X.. [v1|joint|explicit] · leave ID
 //! log ID [term=T] TERM.. (starts again with entries of these terms behind its snapshot)
 //! forget ID (who leads)
-//! read ID CTX · transfer ID TO · compact ID TO · unreachable ID TO · crash ID
+//! read ID CTX · transfer ID TO · compact ID TO · unreachable ID TO · gone ID PEER · crash ID
 //! snapshot ID TO · snapshot-failed ID TO · snapshot-arrived ID TO
 //! turn ID (take the output) · persist ID [N] (writes under way are durable: all, or the first N)
 //! deliver [from=X] [to=X] [kind=K] [n=N] (all that fit, or the first N) · drop [from=X] [to=X] [kind=K] · wire
@@ -177,6 +177,7 @@ impl Stage {
             "read" => refused(at, node.raft.read_index(words.first()?.parse().ok()?), out),
             "transfer" => node.raft.transfer_leader(peer?),
             "compact" => node.compact(Index(peer?.0)),
+            "gone" => node.raft.peer_gone(peer?),
             "unreachable" => node.raft.report_unreachable(peer?),
             "crash" => node.crash(0),
             "snapshot" => {

@@ -59,6 +59,8 @@ pub enum Input {
     },
     /// A message to this member was lost, or its connection.
     Unreachable(MemberId),
+    /// The host of this member says that it does not run any more.
+    Gone(MemberId),
     /// Hand leadership to this member.
     TransferLeader(MemberId),
     /// Start an election now.

@@ -134,6 +134,7 @@ impl Member {
                 self.raft.report_snapshot(to, ok);
             }
             Input::Unreachable(peer) => self.raft.report_unreachable(peer),
+            Input::Gone(peer) => self.raft.peer_gone(peer),
             Input::TransferLeader(to) => self.raft.transfer_leader(to),
             Input::Campaign => self.raft.campaign(),
         }
