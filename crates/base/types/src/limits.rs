@@ -22,6 +22,11 @@ pub const TXN_DEPTH_MAX: usize = TXN_OPS_DEFAULT + 1;
 pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 /// Leases revoked in one turn of the expiry loop (etcd, `leaseRevokeRate` / 2).
 pub const LEASE_REVOKES_PER_TURN: usize = 500;
+/// Checkpoints of leases in one entry of the log (etcd, `maxLeaseCheckpointBatchSize`).
+pub const LEASE_CHECKPOINTS_PER_ENTRY: usize = 1000;
+/// Such entries that a leader proposes per turn of its timer, half a second. etcd allows 500
+/// (`leaseCheckpointRate`), but waits for each; this many are at most 1 MiB that nobody waits for.
+pub const LEASE_CHECKPOINT_ENTRIES_PER_TURN: usize = 50;
 
 /// Largest revision, sub revision or version of a key that is read from a db (ours): nobody gets
 /// there by counting, so more is damage, and leaves no room for what follows.
@@ -163,3 +168,6 @@ pub const PEER_INBOX_BYTES_MAX: usize = 256 << 20;
 pub const PROPOSALS_HELD_MAX: usize = 1_024;
 /// Bytes of their entries.
 pub const PROPOSALS_HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Different texts that one label of a metric may have (ours).
+pub const METRIC_REASONS_MAX: usize = 32;

@@ -38,6 +38,8 @@ pub struct Plan {
     pub wired: bool,
     /// Entries that stay in the log behind a snapshot, for those who are slow; 0 is the
     /// default.
+    /// Flags of every member of ours.
+    pub ours: Vec<String>,
     pub catch_up: u64,
 }
 
@@ -60,6 +62,13 @@ impl Plan {
         self.wired = true;
         self
     }
+    /// With a flag for every member of ours.
+    #[must_use]
+    pub fn our_flag(mut self, flag: &str) -> Plan {
+        self.ours.push(flag.to_owned());
+        self
+    }
+
 
     /// Whose logs begin soon behind their snapshots.
     #[must_use]
@@ -154,6 +163,7 @@ impl Cluster {
     /// Starts member `n` on the data it has, and waits until it is healthy.
     ///
     /// # Panics
+        node.ours = self.plan.ours.clone();
     /// As [`Cluster::wait_healthy`].
     pub fn restart(&mut self, n: usize) {
         self.spawn(n, &[]);

@@ -49,6 +49,7 @@ pub(crate) fn build(
         initial_cluster_state: cluster_state(s),
         discovery: discovery(s)?,
         discovery_url: s.text("discovery"),
+        discovery_proxy: s.text("discovery-proxy"),
         discovery_srv: s.text("discovery-srv"),
         discovery_srv_name: s.text("discovery-srv-name"),
         force_new_cluster: s.on("force-new-cluster"),
@@ -75,10 +76,13 @@ pub(crate) fn build(
         corrupt_check_time: s.duration("corrupt-check-time")?,
         compact_hash_check_time: s.duration("compact-hash-check-time")?,
         downgrade_check_time: s.duration("downgrade-check-time")?,
+        old_members_with_auth: s.on("unsafe-old-members-with-auth"),
+        lease_checkpoint_interval: s.duration("lease-checkpoint-interval")?,
         warning_apply_duration: s.duration("warning-apply-duration")?,
         warning_unary_request_duration: s.duration_or("warning-unary-request-duration", 300)?,
-        client_tls: s.tls(""),
-        peer_tls: s.tls("peer-"),
+        client_tls: s.tls("", notices),
+        peer_tls: s.tls("peer-", notices),
+        self_signed_cert_validity: s.uint("self-signed-cert-validity"),
         cors: s.words("cors"),
         host_whitelist: hosts(s.words("host-whitelist")),
         tls_min_version: tls_version(&s.text("tls-min-version"))?.unwrap_or(TlsVersion::V12),
@@ -321,11 +325,22 @@ impl Source {
         text.parse().map_err(|e| Invalid(format!("--initial-cluster-version: {e}")))
     }
 
-    fn tls(&self, prefix: &str) -> TlsFiles {
+    fn tls(&self, prefix: &str, notices: &mut Vec<Notice>) -> TlsFiles {
         let path = |name: &str| self.path(&format!("{prefix}{name}"));
+        let (cert, key) = (path("cert-file"), path("key-file"));
+        let wants_own = self.on(&format!("{prefix}auto-tls"));
+        let given = cert.is_some() || key.is_some();
+        // The flag of clients is not named like their others.
+        let side = if prefix.is_empty() { "client" } else { "peer" };
+        if wants_own && given {
+            let text = format!("ignoring {side} auto TLS since certs given");
+            notices.push(Notice::warn(text));
+        }
         let files = TlsFiles {
-            cert: path("cert-file"),
-            key: path("key-file"),
+            cert,
+            key,
+            crl: self.path(&format!("{side}-crl-file")),
+            auto: wants_own && !given,
             trusted_ca: path("trusted-ca-file"),
             cert_auth: self.on(&format!("{prefix}client-cert-auth")),
             ..TlsFiles::default()

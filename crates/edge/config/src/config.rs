@@ -49,6 +49,8 @@ pub struct Config {
     pub discovery: DiscoveryConfig,
     /// The folder of the cluster at a discovery service of the old kind; empty for none.
     pub discovery_url: String,
+    /// The proxy through which [`Config::discovery_url`] is reached; empty for none.
+    pub discovery_proxy: String,
     /// The domain whose SRV records name the members; empty for none.
     pub discovery_srv: String,
     /// Put behind the names of the services that are asked for.
@@ -100,6 +102,11 @@ pub struct Config {
     pub compact_hash_check_time: Duration,
     /// Time between looks at a downgrade; zero never looks.
     pub downgrade_check_time: Duration,
+    /// Whether members are talked to, with authentication on, that decide some requests otherwise
+    /// than 3.7.1 (ours).
+    pub old_members_with_auth: bool,
+    /// Time between two checkpoints of a lease, at least 1 s; counts with gate `LeaseCheckpoint`.
+    pub lease_checkpoint_interval: Duration,
     /// Slower applies are logged.
     pub warning_apply_duration: Duration,
     /// Slower calls are logged.
@@ -108,6 +115,8 @@ pub struct Config {
     pub client_tls: TlsFiles,
     /// TLS between members.
     pub peer_tls: TlsFiles,
+    /// Years for which a certificate that this member makes is good, at least 1.
+    pub self_signed_cert_validity: u64,
     /// Origins that browsers may call from; `*` is all.
     pub cors: Vec<String>,
     /// Hosts that plain HTTP requests may name; `*` is all. Never empty: a list that was given as
@@ -247,6 +256,11 @@ pub struct TlsFiles {
     pub trusted_ca: Option<PathBuf>,
     /// Whether callers were explicitly asked for a certificate.
     pub cert_auth: bool,
+    /// Certificates of callers that do not count any more, DER.
+    pub crl: Option<PathBuf>,
+    /// Whether this member makes its own certificate, because none was given; members then take
+    /// any of each other.
+    pub auto: bool,
     /// Certificate chain for calls that this side makes, PEM, when it is another. Present exactly
     /// if its key is. Only between members.
     pub client_cert: Option<PathBuf>,

@@ -97,7 +97,6 @@ pub const RENAMED: &[Renamed] = &[
 
 /// Every removed flag.
 pub const REMOVED: &[Removed] = &[
-    gone("discovery-proxy", "give --discovery a URL that is reached without a proxy"),
     gone("enable-v2", "the v2 API is gone; leave it out"),
     gone("experimental-enable-v2v3", "the v2 API is gone; leave it out"),
     gone("proxy", "the v2 proxy is gone; leave it out"),

@@ -183,6 +183,13 @@ fn features(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Resu
         )),
         _ => {}
     }
+    if config.lease_checkpoint_interval < LEASE_CHECKPOINT_INTERVAL_MIN {
+        return wrong(format!(
+            "--lease-checkpoint-interval={} must be at least {}",
+            number::show(config.lease_checkpoint_interval),
+            number::show(LEASE_CHECKPOINT_INTERVAL_MIN)
+        ));
+    }
     for gate in Gate::all().filter(|gate| !gate.works()) {
         let on = config.gates.on(gate);
         if on != gate.default_on() {
@@ -238,8 +245,28 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
             ));
         }
     }
+    for (side, files) in [("", &config.client_tls), ("peer-", &config.peer_tls)] {
+        let checks = files.requires_caller_cert()
+            || files.crl.is_some()
+            || !files.allowed_cns.is_empty()
+            || !files.allowed_hostnames.is_empty();
+        if files.auto && checks {
+            return wrong(format!(
+                "--{side}auto-tls makes a certificate that nobody vouches for, and asks callers for \
+                 none: it cannot be combined with flags that check the certificates of callers \
+                 (--{side}trusted-ca-file and others); etcd would pass over them"
+            ));
+        }
+    }
+    let makes_own = config.client_tls.auto || config.peer_tls.auto;
+    if makes_own && config.self_signed_cert_validity == 0 {
+        return wrong(
+            "selfSignedCertValidity is invalid,it should be greater than 0: \
+             --self-signed-cert-validity",
+        );
+    }
     let lacks = |urls: &[Url], files: &TlsFiles| {
-        let bare = files.cert.is_none();
+        let bare = files.cert.is_none() && !files.auto;
         urls.iter().find(|url| bare && url.is_tls()).map(Url::to_string)
     };
     if let Some(url) = lacks(&config.listen_peer_urls, &config.peer_tls) {
@@ -335,5 +362,7 @@ fn sizes(config: &Config, notices: &mut Vec<Notice>) {
 
 /// Longer election timeouts are refused (etcd's `maxElectionMs`).
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
+/// What is left of a lease is told in whole seconds.
+const LEASE_CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const QUOTA_BYTES_SUGGESTED_MAX: u64 = 8 << 30;
 const REQUEST_BYTES_SUGGESTED_MAX: u64 = 10 << 20;

@@ -273,12 +273,8 @@ impl Applier {
         if effects.raise_nospace {
             shared.raise_nospace();
         }
-        if effects.auth_enabled {
-            // Its rows are stored; but to go on serving would be to let everyone in.
-            shared.stop.because(
-                "authentication was enabled in this cluster, which this version of Mainstay cannot \
-                 enforce yet; disable it through another member (etcdctl auth disable)",
-            );
+        if effects.auth_changed {
+            shared.take_auth(self.machine.auth());
         }
         if effects.snapshot_now {
             self.take_snapshot();
@@ -414,6 +410,7 @@ impl Applier {
         // A follower's: only a leader counts leases down.
         shared.leases.demote();
         let view = self.machine.view();
+        shared.take_auth(self.machine.auth());
         let (revision, compacted) = (view.revision(), view.compact_revision());
         self.compacted = compacted;
         shared.hashes.clear();

@@ -452,7 +452,7 @@ fn apply_options(options: &Options) -> mainstay_apply::Options {
         lease_ttl_min: options.min_lease_ttl(),
         learners_max: options.learners_max,
         quota: mainstay_apply::quota::Quota::from_flag(options.quota_bytes),
-        persist_checkpoints: false,
+        persist_checkpoints: options.persist_lease_checkpoints,
         // Clients are refused then: see `beside::NOT_CHECKED_YET`.
         allow_auth: true,
     }

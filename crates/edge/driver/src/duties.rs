@@ -13,6 +13,7 @@ use mainstay_proto::membershippb;
 use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
 use tokio::sync::{oneshot, watch};
 
+use crate::checkpoints::Checkpoints;
 use crate::consensus::Command;
 use crate::corruption::Corruption;
 use crate::options::AutoCompaction;
@@ -25,6 +26,11 @@ const TURN: Duration = Duration::from_millis(500);
 const PUBLISH_AGAIN: Duration = Duration::from_secs(2);
 /// How often the start looks for its leader and its entries.
 const START_TURN: Duration = Duration::from_millis(2);
+/// How long the others may take to make a start possible without a member that this one does
+/// not talk to.
+const SHUN_PATIENCE: Duration = Duration::from_secs(5);
+/// Who may do everything.
+const ROOT: &str = "root";
 /// How often a revision is looked at in revision mode (etcd, `revInterval`).
 const REVISION_EVERY: Duration = Duration::from_secs(300);
 
@@ -51,12 +57,15 @@ impl Duties {
         let _ = self.ready.send(true);
         let mut compactor = self.shared.options.auto_compaction.map(Compactor::new);
         let mut told = false;
+        let mut checkpoints = Checkpoints::default();
         while let Err(Nothing::Timeout) = stop.recv_timeout(TURN) {
             self.tell_space(&mut told);
             if !self.shared.leads() {
+                checkpoints.stand_down(&self.shared);
                 continue;
             }
             self.revoke_expired();
+            checkpoints.turn(&self.shared);
             if let Some(compactor) = &mut compactor {
                 compactor.turn(&self.shared);
             }
@@ -68,6 +77,7 @@ impl Duties {
     fn publish(&self, stop: &Receiver<()>) -> bool {
         let clock = &self.shared.clock;
         let mut asked: Option<Duration> = None;
+        let begun = clock.now();
         loop {
             if let Err(Nothing::Closed) | Ok(()) = stop.recv_timeout(START_TURN) {
                 return false;
@@ -76,6 +86,13 @@ impl Duties {
             let has_version = self.shared.membership.load().version().is_some();
             if published && has_version && self.is_up_to_date() {
                 return true;
+            }
+            if clock.now() >= begun + SHUN_PATIENCE
+                && let Some(why) = self.shared.shunned.lock().take()
+            {
+                tracing::error!("{why}");
+                self.shared.stop.because(why);
+                return false;
             }
             // A proposal may get lost on its way to a leader.
             let due = asked.is_none_or(|at| clock.now() >= at + PUBLISH_AGAIN);
@@ -158,11 +175,24 @@ impl Duties {
         }
     }
 
+    /// In whose name a leader acts while authentication is on (etcd, `WithRoot`).
+    fn as_root(&self) -> Option<pb::RequestHeader> {
+        let auth = self.shared.auth.load();
+        let header = || pb::RequestHeader {
+            id: 0,
+            username: ROOT.to_owned(),
+            auth_revision: auth.revision(),
+        };
+        auth.is_enabled().then(header)
+    }
+
     fn revoke_expired(&self) {
         let (term, expired) = self.shared.leases.expired(LEASE_REVOKES_PER_TURN);
+        let header = self.as_root();
         for id in expired {
             self.shared.stats.leases_expired.inc();
             let request = pb::InternalRaftRequest {
+                header: header.clone(),
                 lease_revoke: Some(pb::LeaseRevokeRequest { id: id.0 }),
                 ..Default::default()
             };

@@ -87,6 +87,7 @@ pub enum RequestField {
     Txn = 6,
     Compaction = 7,
     LeaseGrant = 8,
+    LeaseCheckpoint = 11,
     LeaseRevoke = 9,
     Alarm = 10,
     ClusterVersionSet = 1300,
@@ -312,14 +313,18 @@ impl Handle {
             // Somebody else may lead by now and have let it expire.
             self.linearizable().await?;
         }
-        match self.shared.leases.renew(lease) {
-            Renewed::For(ttl) => Ok(ttl),
-            Renewed::Missing => Err(RequestError::LeaseNotFound),
-            Renewed::NotLeading => Err(RequestError::NoLeader),
-            Renewed::Expired => {
-                // etcd answers once the revocation has been applied.
-                self.revoked(lease).await;
-                Err(RequestError::LeaseNotFound)
+        loop {
+            match self.shared.leases.renew(lease) {
+                Renewed::For(ttl) => return Ok(ttl),
+                // Where it is cleared nobody makes another for a while.
+                Renewed::ClearFirst => self.clear_checkpoint(lease).await?,
+                Renewed::Missing => return Err(RequestError::LeaseNotFound),
+                Renewed::NotLeading => return Err(RequestError::NoLeader),
+                Renewed::Expired => {
+                    // etcd answers once the revocation has been applied.
+                    self.revoked(lease).await;
+                    return Err(RequestError::LeaseNotFound);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_env::Clock;
 use mainstay_failpoints::fail_point;
-use mainstay_lease::{Lease, Renewal, Timer, TimerOptions};
+use mainstay_lease::{Checkpoint, Lease, Renewal, Timer, TimerOptions};
 use mainstay_types::{LeaseId, Term};
 use parking_lot::Mutex;
 
@@ -15,7 +15,7 @@ use crate::handle::LeaseTimes;
 /// The timer behind its lock. Present only while this member leads.
 pub(crate) struct Leases {
     clock: Arc<dyn Clock>,
-    retry: Duration,
+    options: TimerOptions,
     /// With the term in which this member leads.
     timer: Mutex<Option<(Term, Timer)>>,
 }
@@ -25,6 +25,8 @@ pub(crate) struct Leases {
 pub(crate) enum Renewed {
     /// It lives for this many seconds again.
     For(i64),
+    /// It carries a checkpoint, which is to be cleared first.
+    ClearFirst,
     /// It has expired and waits for its revocation.
     Expired,
     /// There is no such lease.
@@ -34,8 +36,8 @@ pub(crate) enum Renewed {
 }
 
 impl Leases {
-    pub(crate) fn new(clock: Arc<dyn Clock>, retry: Duration) -> Leases {
-        Leases { clock, retry, timer: Mutex::new(None) }
+    pub(crate) fn new(clock: Arc<dyn Clock>, options: TimerOptions) -> Leases {
+        Leases { clock, options, timer: Mutex::new(None) }
     }
 
     /// This member has become leader: every lease of the book starts again.
@@ -45,8 +47,7 @@ impl Leases {
         leases: impl IntoIterator<Item = Lease>,
         extend: Duration,
     ) {
-        let options = TimerOptions { retry: self.retry, checkpoint_every: None };
-        let timer = Timer::promote(options, self.clock.now(), extend, leases);
+        let timer = Timer::promote(self.options, self.clock.now(), extend, leases);
         *self.timer.lock() = Some((term, timer));
     }
 
@@ -82,8 +83,8 @@ impl Leases {
         let Some((_, timer)) = timer.as_mut() else { return Renewed::NotLeading };
         match timer.renew(now, id) {
             Renewal::Renewed(ttl) => Renewed::For(ttl),
-            // Checkpoints are off: clearing one is not needed before renewing.
-            Renewal::ClearCheckpoint | Renewal::Missing => Renewed::Missing,
+            Renewal::ClearCheckpoint => Renewed::ClearFirst,
+            Renewal::Missing => Renewed::Missing,
             Renewal::Expired => Renewed::Expired,
         }
     }
@@ -105,6 +106,25 @@ impl Leases {
         let now = self.clock.now();
         match self.timer.lock().as_mut() {
             Some((term, timer)) => (*term, timer.expired(now, limit)),
+            None => (Term(0), Vec::new()),
+        }
+    }
+
+    /// What is left of leases and shall go through the log, at most `limit`, said only by
+    /// whoever still leads in this term.
+    pub(crate) fn due_checkpoints(&self, limit: usize) -> (Term, Vec<Checkpoint>) {
+        let now = self.clock.now();
+        match self.timer.lock().as_mut() {
+            Some((term, timer)) => (*term, timer.due_checkpoints(now, limit)),
+            None => (Term(0), Vec::new()),
+        }
+    }
+
+    /// Leases that carry a checkpoint, at most `limit`, with the term in which this member
+    /// leads; none when it does not.
+    pub(crate) fn marked(&self, limit: usize) -> (Term, Vec<LeaseId>) {
+        match self.timer.lock().as_ref() {
+            Some((term, timer)) => (*term, timer.marked(limit)),
             None => (Term(0), Vec::new()),
         }
     }

@@ -15,7 +15,9 @@
 //! no two threads ever wait for each other's queues (see `consensus`).
 
 mod apply_thread;
+mod beside;
 mod boot;
+mod checkpoints;
 mod committer;
 mod consensus;
 mod corruption;
@@ -47,6 +49,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use mainstay_apply::Machine;
 use mainstay_env::{Clock, Dice, Disk};
+use mainstay_lease::TimerOptions;
 use mainstay_member::Member;
 use mainstay_types::limits::PROPOSALS_WAITING_MAX;
 use parking_lot::Mutex;
@@ -78,7 +81,7 @@ pub use incoming::{IncomingDb, received_db};
 pub use options::{AutoCompaction, Founding, Options};
 pub use stop::REMOVED;
 pub use transport::{
-    Alone, CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport,
+    About, Alone, CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport,
 };
 pub use watch_thread::{WatchCommand, WatchStream};
 
@@ -218,10 +221,11 @@ fn start_threads(
         alarms: ArcSwap::new(Arc::clone(machine.alarms())),
         backend: backend.clone(),
         waiters: Waiters::new(),
+        auth: ArcSwap::new(Arc::clone(machine.auth())),
         consensus: consensus.clone(),
         apply,
         committer,
-        leases: Leases::new(Arc::clone(&clock), options.request_timeout()),
+        leases: leases_of(&options, &clock),
         read_pool,
         watch,
         stats: Arc::clone(&stats),
@@ -235,10 +239,12 @@ fn start_threads(
         disk,
         founders: if is_new { options.founding.members().to_vec() } else { Vec::new() },
         options,
+        shunned: Mutex::new(None),
     });
     shared.cells.applied.store(applied.0, Ordering::Release);
     shared.tell_transport();
     let committer = committer_of(&shared, log.clone());
+    shared.take_auth(&shared.auth.load_full());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
     let consensus =
         start_deciding(&shared, (machine, apply_orders), (member, commands), &log, &mut joins)?;
@@ -262,6 +268,11 @@ fn start_deciding(
     spawn("consensus", move || consensus.run())
 }
 
+
+fn leases_of(options: &Options, clock: &Arc<dyn Clock>) -> Leases {
+    let (retry, checkpoint_every) = (options.request_timeout(), options.lease_checkpoint_every);
+    Leases::new(Arc::clone(clock), TimerOptions { retry, checkpoint_every })
+}
 fn committer_of(shared: &Arc<Shared>, log: LogHandle) -> Committer {
     let told = Arc::clone(shared);
     Committer {

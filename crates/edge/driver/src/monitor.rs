@@ -35,6 +35,7 @@ impl Monitor {
         let clock = Arc::clone(&self.shared.clock);
         // When this term was first and last looked at.
         let mut looked: Option<(Term, Duration, Duration)> = None;
+        let mut checked = clock.now();
         loop {
             let version = self.shared.membership.load().version();
             let patience = if version.is_none() { LOOK } else { EVERY / 8 };
@@ -57,6 +58,11 @@ impl Monitor {
             if last.is_none_or(|last| now >= last + every) {
                 looked = Some((term, first, now));
                 self.look(term, now >= first + BIRTH_PATIENCE);
+            }
+            let every = self.shared.options.downgrade_check_every;
+            if every.is_some_and(|every| now >= checked + every) {
+                checked = now;
+                self.end_downgrade(term);
             }
         }
     }
@@ -86,15 +92,22 @@ impl Monitor {
         if let Some(version) = version.filter(|_| !early) {
             self.propose_version(term, membership.version(), version);
         }
-        if rule.is_done(servers.as_deref()) {
-            tracing::info!("the cluster has been downgraded");
-            let request =
-                membershippb::DowngradeInfoSetRequest { enabled: false, ..Default::default() };
-            self.shared.propose_as_leader(
-                term,
-                pb::InternalRaftRequest { downgrade_info_set: Some(request), ..Default::default() },
-            );
+    }
+
+    /// Ends a downgrade that all members have made (etcd, `CancelDowngradeIfNeeded`).
+    fn end_downgrade(&self, term: Term) {
+        let membership = self.shared.membership.load_full();
+        let job = membership.downgrade();
+        if !job.enabled || !is_done(job, self.servers().as_deref()) {
+            return;
         }
+        tracing::info!("the cluster has been downgraded");
+        let request =
+            membershippb::DowngradeInfoSetRequest { enabled: false, ..Default::default() };
+        self.shared.propose_as_leader(
+            term,
+            pb::InternalRaftRequest { downgrade_info_set: Some(request), ..Default::default() },
+        );
     }
 
     fn propose_version(&self, term: Term, before: Option<Version>, version: Version) {
@@ -166,18 +179,22 @@ impl Rule<'_> {
         (!self.hold && lowest > current).then_some(lowest)
     }
 
-    /// Whereto a downgrade goes.
     fn target(&self) -> Option<Version> {
-        let wanted = self.downgrade.enabled.then(|| self.downgrade.target.parse::<Version>().ok());
-        wanted.flatten().map(Version::without_patch)
+        target(self.downgrade)
     }
+}
 
-    /// Whether every member runs what the downgrade wanted.
-    fn is_done(&self, servers: Option<&[Version]>) -> bool {
-        match (self.target(), servers) {
-            (Some(target), Some(servers)) => servers.iter().all(|version| *version == target),
-            _ => false,
-        }
+/// Whereto a downgrade goes.
+fn target(job: &Downgrade) -> Option<Version> {
+    let wanted = job.enabled.then(|| job.target.parse::<Version>().ok());
+    wanted.flatten().map(Version::without_patch)
+}
+
+/// Whether every member runs what the downgrade wanted.
+fn is_done(job: &Downgrade, servers: Option<&[Version]>) -> bool {
+    match (target(job), servers) {
+        (Some(target), Some(servers)) => servers.iter().all(|version| *version == target),
+        _ => false,
     }
 }
 
@@ -222,9 +239,9 @@ mod tests {
         assert_eq!(rule.next(Some(V37), Some(V36)), None, "a member is below already");
         assert_eq!(rule.next(Some(V36), Some(V37)), None, "done before");
         assert_eq!(rule.next(Some(V37), None), None, "not all have said");
-        assert!(!rule.is_done(Some(&[V36, V37])));
-        assert!(rule.is_done(Some(&[V36, V36])));
-        assert!(!rule.is_done(None));
+        assert!(!is_done(&job, Some(&[V36, V37])));
+        assert!(is_done(&job, Some(&[V36, V36])));
+        assert!(!is_done(&job, None));
         let far = Downgrade { target: "3.4.0".into(), enabled: true };
         let rule = Rule { birth: V37, hold: true, downgrade: &far };
         assert_eq!(rule.next(Some(V37), Some(V37)), None);

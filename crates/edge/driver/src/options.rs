@@ -69,6 +69,18 @@ pub struct Options {
     pub compact_hash_check_every: Option<Duration>,
     /// Gate `InitialCorruptCheck`: compare with the others before serving.
     pub initial_corrupt_check: bool,
+    /// `--downgrade-check-time`: how often a leader looks whether a downgrade has come to its
+    /// end.
+    pub downgrade_check_every: Option<Duration>,
+    /// Gate `LeaseCheckpoint` and `--lease-checkpoint-interval`: how often what is left of a
+    /// long lease is put through the log.
+    pub lease_checkpoint_every: Option<Duration>,
+    /// Gate `LeaseCheckpointPersist`: what the log says of that is stored below cluster
+    /// version 3.6, too.
+    pub persist_lease_checkpoints: bool,
+    /// `--unsafe-old-members-with-auth`: with authentication on, members are talked to that
+    /// decide some entries otherwise than 3.7.1.
+    pub old_members_with_auth: bool,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     /// `--warning-apply-duration`.
@@ -199,6 +211,10 @@ impl Default for Options {
             corrupt_check_every: None,
             compact_hash_check_every: None,
             initial_corrupt_check: false,
+            downgrade_check_every: Some(Duration::from_secs(5)),
+            lease_checkpoint_every: None,
+            persist_lease_checkpoints: false,
+            old_members_with_auth: false,
             watch_progress_interval: Duration::from_secs(600),
             warning_apply: Duration::from_millis(100),
             no_fsync: false,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mainstay_apply::Alarms;
+use mainstay_apply::{Alarms, Auth};
 use mainstay_backend::Backend;
 use mainstay_env::{Clock, Disk};
 use mainstay_membership::{Member, Membership};
@@ -14,6 +14,7 @@ use mainstay_mvcc::View;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::prost::Message as _;
 use mainstay_types::{MemberId, Term};
+use parking_lot::Mutex;
 
 use crate::Options;
 use crate::apply_thread::ApplyHandle;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) view: Arc<ArcSwap<View>>,
     pub(crate) membership: ArcSwap<Membership>,
     pub(crate) alarms: ArcSwap<Alarms>,
+    pub(crate) auth: ArcSwap<Auth>,
     pub(crate) backend: Backend,
     pub(crate) waiters: Waiters,
     pub(crate) consensus: Sender<Command>,
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) hashes: Hashes,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) disk: Arc<dyn Disk>,
+    /// Why another member is not talked to, if so.
+    pub(crate) shunned: Mutex<Option<String>>,
     /// The members that this one was told of when it was founded: who to talk to until
     /// the log has said who belongs to the cluster.
     pub(crate) founders: Vec<Member>,
@@ -101,6 +105,19 @@ impl Shared {
         // Whoever proposes blindly comes again.
         let _ = self.consensus.try_send(Command::Propose { id: request.id, data });
     }
+    /// Publishes users and roles. When authentication goes on or off, it is looked again at
+    /// who may be talked to.
+    pub(crate) fn take_auth(&self, auth: &Arc<Auth>) {
+        self.auth.store(Arc::clone(auth));
+        let enabled = auth.is_enabled();
+        if self.cells.auth_enabled.swap(enabled, Ordering::AcqRel) != enabled {
+            if enabled {
+                tracing::warn!("{}", crate::beside::NOT_CHECKED_YET);
+            }
+            self.tell_transport();
+        }
+    }
+
 
     /// As [`Shared::propose_blindly`], but only if this member still leads in `term` when
     /// the consensus thread takes it: what only the leader may say is never forwarded.
@@ -140,6 +157,10 @@ pub(crate) struct Cells {
     /// This member leads and is the only voter: nobody can depose it, so what it
     /// has applied is linearizable at once.
     pub(crate) lone_leader: AtomicBool,
+    /// This member leads, and every other one knows what a lease's checkpoint is.
+    pub(crate) checkpoints: AtomicBool,
+    /// Authentication is on.
+    pub(crate) auth_enabled: AtomicBool,
     pub(crate) leader_changes: AtomicU64,
     /// When the leader was elected, in milliseconds of the member's clock.
     pub(crate) leader_since_ms: AtomicU64,

@@ -1,14 +1,17 @@
 //! What the member's threads count, for `/metrics`.
 //!
-//! Atomics only: a thread records without a lock and without knowing who reads.
+//! Atomics, but for what is rare: a thread records without a lock and without knowing who reads.
 //! Names, labels and the text format belong to the server; each field names the
 //! metric that it feeds (reference: etcd's metric names, 3.7.1).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_apply::{ApplyError, LeaseChange, Op, Reply};
 use mainstay_mvcc::Counts;
+use mainstay_types::limits::METRIC_REASONS_MAX;
+use parking_lot::Mutex;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -28,6 +31,25 @@ impl Counter {
     /// The sum so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts of what happens seldom, by a text.
+#[derive(Debug, Default)]
+pub struct Reasons(Mutex<BTreeMap<String, u64>>);
+
+impl Reasons {
+    /// Adds one. Past [`METRIC_REASONS_MAX`] texts it is counted under `other`.
+    pub fn inc(&self, reason: &str) {
+        let mut counts = self.0.lock();
+        let known = counts.contains_key(reason) || counts.len() < METRIC_REASONS_MAX;
+        let reason = if known { reason } else { "other" };
+        *counts.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// What there is so far.
+    pub fn get(&self) -> Vec<(String, u64)> {
+        self.0.lock().iter().map(|(reason, count)| (reason.clone(), *count)).collect()
     }
 }
 
@@ -153,6 +175,8 @@ pub struct Stats {
     pub snapshots_applying: Gauge,
     /// `etcd_server_learner_promote_successes`.
     pub learners_promoted: Counter,
+    /// `etcd_server_learner_promote_failures`, by why.
+    pub learners_not_promoted: Reasons,
     /// `etcd_server_apply_duration_seconds`, by the number of the [`Op`].
     pub apply: [ApplyStats; Op::ALL.len()],
     /// `etcd_server_slow_apply_total`.
@@ -284,6 +308,7 @@ impl Default for Stats {
             snap_db_fsync: exp(0.001, 2.0, 14),
             snapshots_applying: Gauge::default(),
             learners_promoted: Counter::default(),
+            learners_not_promoted: Reasons::default(),
             apply: std::array::from_fn(|_| apply()),
             slow_apply: Counter::default(),
             slow_read_indexes: Counter::default(),

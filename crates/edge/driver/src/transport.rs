@@ -87,6 +87,9 @@ pub enum PeerCall {
     },
     /// GET `/downgrade/enabled`.
     DowngradeEnabled,
+    /// GET `/raft/mainstay` (ours): what it is and can that etcd has no question for. A
+    /// Go member refuses it with status 404.
+    About,
 }
 
 /// The answer to a [`PeerCall`] of the same kind.
@@ -116,6 +119,15 @@ pub enum PeerAnswer {
     Promoted(Vec<mainstay_membership::Member>),
     /// Whether a downgrade is under way.
     DowngradeEnabled(bool),
+    /// It is one of ours.
+    About(About),
+}
+
+/// What a member of ours says of itself to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Gate `LeaseCheckpoint`: as leader it clears a lease's checkpoint before it renews it.
+    pub lease_checkpoints: bool,
 }
 
 /// What `/members/hashkv` answers.

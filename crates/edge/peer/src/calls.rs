@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request};
-use mainstay_driver::{CallError, PeerAnswer, PeerCall, PeerHash};
+use mainstay_driver::{About, CallError, PeerAnswer, PeerCall, PeerHash};
 use mainstay_membership::Member;
 use mainstay_proto::{etcdserverpb as pb, leasepb};
 use mainstay_types::{LeaseId, Version};
@@ -47,6 +47,7 @@ fn request(shared: &Shared, origin: &Origin, call: &PeerCall) -> Request<OutBody
     let (method, path, body, kind) = match call {
         PeerCall::Version => (get, "/version".to_owned(), Bytes::new(), None),
         PeerCall::DowngradeEnabled => (get, "/downgrade/enabled".to_owned(), Bytes::new(), None),
+        PeerCall::About => (get, ABOUT.to_owned(), Bytes::new(), None),
         PeerCall::Promote { member } => {
             (post, format!("/members/promote/{}", member.0), Bytes::new(), None)
         }
@@ -74,6 +75,15 @@ fn request(shared: &Shared, origin: &Origin, call: &PeerCall) -> Request<OutBody
         request.headers_mut().insert(CONTENT_TYPE, kind);
     }
     request
+}
+
+/// Where a member of ours answers [`PeerCall::About`]; below `/raft/`, where a Go member
+/// answers 404 to what it does not know.
+pub(crate) const ABOUT: &str = "/raft/mainstay";
+
+/// The answer there.
+pub(crate) fn about_json(about: About) -> String {
+    format!(r#"{{"lease_checkpoints":{}}}"#, about.lease_checkpoints)
 }
 
 const NO_LEASE: &str = "lease not found";
@@ -121,6 +131,15 @@ fn read(call: &PeerCall, body: &Bytes) -> Result<PeerAnswer, String> {
             b"false" => Ok(PeerAnswer::DowngradeEnabled(false)),
             _ => Err("neither true nor false".to_owned()),
         },
+        PeerCall::About => {
+            let json: Value = serde_json::from_slice(body).map_err(text)?;
+            // What an older one of ours does not say it does not have.
+            let on = |name: &str| json.get(name).and_then(Value::as_bool).unwrap_or_default();
+            if !json.is_object() {
+                return Err("not an object".to_owned());
+            }
+            Ok(PeerAnswer::About(About { lease_checkpoints: on("lease_checkpoints") }))
+        }
     }
 }
 
@@ -210,6 +229,19 @@ mod tests {
         let times = PeerCall::LeaseTimes { lease: LeaseId(7), keys: true };
         let gone = understood(&times, 404, b"lease not found\n");
         assert_eq!(gone, Ok(PeerAnswer::LeaseTimes { ttl: -1, granted: 0, keys: vec![] }));
+    }
+
+    #[test]
+    fn members_of_ours_say_what_they_are() {
+        let ask = |status, body: &str| understood(&PeerCall::About, status, body.as_bytes());
+        for lease_checkpoints in [true, false] {
+            let about = About { lease_checkpoints };
+            assert_eq!(ask(200, &about_json(about)), Ok(PeerAnswer::About(about)));
+        }
+        assert_eq!(ask(200, "{}"), Ok(PeerAnswer::About(About::default())));
+        assert!(matches!(ask(200, "[]"), Err(CallError::Malformed(_))));
+        let go = ask(404, "404 page not found\n");
+        assert!(matches!(go, Err(CallError::Refused { status: 404, .. })), "{go:?}");
     }
 
     #[test]

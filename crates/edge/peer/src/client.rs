@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use mainstay_server::ClientTls;
 
 use crate::tls;
+use crate::transport::Options;
 use crate::url::{Origin, Place};
 
 /// How long a TLS handshake may take (etcd).
@@ -81,6 +82,8 @@ pub(crate) struct Dialer {
     tls: Option<ClientTls>,
     /// How long connecting may take.
     timeout: Duration,
+    /// How long what was written may lie.
+    write_timeout: Duration,
 }
 
 /// A socket with or without TLS around it.
@@ -88,8 +91,9 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Dialer {
-    pub(crate) fn new(tls: Option<ClientTls>, timeout: Duration) -> Dialer {
-        Dialer { tls, timeout }
+    pub(crate) fn new(tls: Option<ClientTls>, options: &Options) -> Dialer {
+        let Options { dial_timeout: timeout, write_timeout, .. } = *options;
+        Dialer { tls, timeout, write_timeout }
     }
 
     /// Opens a connection to `origin`. It ends when it is dropped.
@@ -117,7 +121,7 @@ impl Dialer {
             Place::Tcp(place) => {
                 let connecting = tokio::time::timeout(self.timeout, TcpStream::connect(place));
                 let socket = connecting.await.map_err(|_| named(timed_out()))?.map_err(named)?;
-                settle(&socket);
+                settle(&socket, self.write_timeout);
                 Box::new(socket)
             }
             Place::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(named)?),
@@ -139,7 +143,9 @@ fn timed_out() -> io::Error {
 }
 
 /// Best effort: a socket that is closed already fails when it is used.
-fn settle(socket: &TcpStream) {
+fn settle(socket: &TcpStream, write_timeout: Duration) {
+    let lies = u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX);
+    let _ = sockopt::set_tcp_user_timeout(socket, lies);
     let _ = socket.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(socket, true)
         .and_then(|()| sockopt::set_tcp_keepidle(socket, TCP_KEEPALIVE))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -16,8 +16,9 @@ use mainstay_server::{RaftAnswer, RaftBody, RaftFace};
 use mainstay_types::SPOKEN_VERSION;
 use mainstay_types::limits::PEER_MESSAGE_BYTES_MAX;
 
+use crate::calls;
 use crate::codec::{Intake, decode_message};
-use crate::headers::{self, CLUSTER_ID, RAFT_TO, SERVER_VERSION, text, value};
+use crate::headers::{self, CLUSTER_ID, RAFT_TO, SERVER_FROM, SERVER_VERSION, text, value};
 use crate::outgoing::{Outgoing, StreamKind};
 use crate::shared::{Rejected, Shared};
 
@@ -51,10 +52,22 @@ where
     }
     match request.uri().path() {
         "/raft" => message(shared, request, remote).await,
+        calls::ABOUT => about(shared, &request),
         "/raft/snapshot" => snapshot::receive(shared, request, remote).await,
         path if path.starts_with("/raft/stream/") => stream(shared, &request),
         _ => error(StatusCode::NOT_FOUND, "404 page not found"),
     }
+}
+
+/// GET `/raft/mainstay`: what etcd has no question for.
+fn about<B>(shared: &Shared, request: &Request<B>) -> Response<RaftBody> {
+    if let Some(refusal) = refuse(shared, request, &Method::GET) {
+        return refusal;
+    }
+    let mut response = plain(calls::about_json(shared.local().about()));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    of_cluster(shared, response)
 }
 
 /// POST `/raft`: one message.
@@ -68,6 +81,7 @@ where
     }
     meet_sender(shared, &request);
     let me = shared.me().1;
+    let from = text(request.headers(), &SERVER_FROM).to_owned();
     let read = read_whole(request.into_body()).await;
     let bytes = match read {
         Ok(bytes) => bytes,
@@ -91,12 +105,13 @@ where
             let problem = bad.err().map_or("of a local kind".to_owned(), |error| error.to_string());
             tracing::warn!(
                 "local-member-id" = %me,
+                "remote-peer-id" = from,
                 "remote-addr" = remote,
                 error = problem,
                 "failed to unmarshal Raft message"
             );
             let text = "error unmarshalling raft message";
-            return of_cluster(shared, error(StatusCode::BAD_REQUEST, text));
+            return of_cluster(shared, closing(error(StatusCode::BAD_REQUEST, text)));
         }
     };
     if let Some(peer) = shared.table.load().find(message.from) {
@@ -114,9 +129,7 @@ where
                 "failed to process Raft message"
             );
             let text = "error processing raft message";
-            let mut response = error(StatusCode::INTERNAL_SERVER_ERROR, text);
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            response
+            closing(error(StatusCode::INTERNAL_SERVER_ERROR, text))
         }
     };
     of_cluster(shared, response)
@@ -225,8 +238,21 @@ fn refuse<B>(shared: &Shared, request: &Request<B>, method: &Method) -> Option<R
         response.headers_mut().insert(ALLOW, value(method));
         return Some(response);
     }
-    let text = headers::check(request.headers(), shared.me()).err()?;
-    Some(of_cluster(shared, error(StatusCode::PRECONDITION_FAILED, text)))
+    let text = match headers::check(request.headers(), shared.me()) {
+        Err(text) => text.to_owned(),
+        Ok(()) => shunned(shared, request.headers())?,
+    };
+    Some(of_cluster(shared, error(StatusCode::PRECONDITION_FAILED, &text)))
+}
+
+/// Why the sender is not talked to, whatever it wants.
+fn shunned(shared: &Shared, headers: &HeaderMap) -> Option<String> {
+    let from = headers::member_id(text(headers, &SERVER_FROM))?;
+    let version = text(headers, &SERVER_VERSION).parse().ok()?;
+    match shared.table.load().find(from) {
+        Some(peer) => peer.runs(shared, version).err(),
+        None => shared.local().shuns(from, version),
+    }
 }
 
 /// Takes note of a sender that is no member that we know of.
@@ -257,6 +283,12 @@ fn forbidden(why: Rejected) -> Response<RaftBody> {
     *response.status_mut() = StatusCode::FORBIDDEN;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// The last answer on its connection.
+fn closing(mut response: Response<RaftBody>) -> Response<RaftBody> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use mainstay_driver::{Handle, IncomingDb, RequestError};
+use mainstay_driver::{About, Handle, IncomingDb, RequestError};
 use mainstay_raft::Message;
-use mainstay_types::{ClusterId, MemberId};
+use mainstay_types::{ClusterId, MemberId, Version};
 
 use crate::local::{IncomingSnapshot, Local, Refused};
 
@@ -15,6 +15,14 @@ impl Local for Handle {
 
     fn cluster(&self) -> ClusterId {
         self.identity().cluster
+    }
+
+    fn about(&self) -> About {
+        About { lease_checkpoints: self.options().lease_checkpoint_every.is_some() }
+    }
+
+    fn shuns(&self, member: MemberId, version: Version) -> Option<String> {
+        Handle::shuns(self, member, version)
     }
 
     fn receive(&self, message: Message) -> Result<(), Refused> {

@@ -14,14 +14,14 @@ use tokio::time::Instant;
 
 use crate::client::{Connection, OutBody, read, told};
 use crate::codec::{AppDecoder, Arrival, Intake, Malformed, PlainDecoder};
-use crate::headers::{CLUSTER_ID, INCOMPATIBLE, OTHER_CLUSTER, RAFT_TO, text, value};
+use crate::headers::{
+    CLUSTER_ID, INCOMPATIBLE, OTHER_CLUSTER, RAFT_TO, SERVER_VERSION, text, value,
+};
 use crate::outgoing::StreamKind;
 use crate::peer::Peer;
 use crate::shared::{Rejected, Shared};
 use crate::status::Way;
 
-/// A stream that is silent for this long is given up (etcd, `ConnReadTimeout`).
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts to open a stream (etcd, `DialRetryFrequency`).
 const REDIAL: Duration = Duration::from_millis(100);
 
@@ -108,7 +108,7 @@ async fn dial(
     request.headers_mut().insert(RAFT_TO, value(peer.id));
     let asked = async {
         let mut connection = shared.dialer.connect(&origin).await?;
-        let answering = tokio::time::timeout(READ_TIMEOUT, connection.send(request));
+        let answering = tokio::time::timeout(shared.options.read_timeout, connection.send(request));
         let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer");
         let response = answering.await.map_err(silent)?.map_err(told)?;
         accept(shared, peer, response).await.map(|body| (connection, body))
@@ -132,7 +132,7 @@ async fn accept(
     }
     let (me, remote) = (shared.me(), peer.id);
     let their_cluster = text(response.headers(), &CLUSTER_ID).to_owned();
-    let reading = tokio::time::timeout(READ_TIMEOUT, read(response)).await;
+    let reading = tokio::time::timeout(shared.options.read_timeout, read(response)).await;
     let body = reading.ok().and_then(Result::ok).map(|answer| answer.text()).unwrap_or_default();
     Err(io::Error::other(match (status, body.as_str()) {
         (410, _) => {
@@ -150,6 +150,9 @@ async fn accept(
             body
         }
         (412, OTHER_CLUSTER) => {
+        if let Ok(version) = text(response.headers(), &SERVER_VERSION).parse() {
+            peer.runs(shared, version).map_err(io::Error::other)?;
+        }
             tracing::warn!(
                 "remote-peer-id" = %remote,
                 "remote-peer-cluster-id" = their_cluster,
@@ -191,7 +194,8 @@ impl<'a> Reader<'a> {
     }
 
     async fn run(mut self, mut body: Incoming) -> End {
-        let mut silence = std::pin::pin!(tokio::time::sleep(READ_TIMEOUT));
+        let patience = self.shared.options.read_timeout;
+        let mut silence = std::pin::pin!(tokio::time::sleep(patience));
         let mut heard = Instant::now();
         loop {
             let frame = tokio::select! {
@@ -199,10 +203,10 @@ impl<'a> Reader<'a> {
                 frame = body.frame() => frame,
                 // Not reset by every piece: that would cost more than to look again.
                 () = &mut silence => {
-                    if heard.elapsed() >= READ_TIMEOUT {
+                    if heard.elapsed() >= patience {
                         return io::Error::new(io::ErrorKind::TimedOut, "i/o timeout").into();
                     }
-                    silence.as_mut().reset(heard + READ_TIMEOUT);
+                    silence.as_mut().reset(heard + patience);
                     continue;
                 }
             };
@@ -229,6 +233,9 @@ impl<'a> Reader<'a> {
                 Decoder::App(decoder) => decoder.decode(&mut self.intake),
                 Decoder::Plain(decoder) => decoder.decode(&mut self.intake),
             };
+            if self.peer.is_shunned() {
+                return io::Error::other("it is not talked to any more").into();
+            }
             match arrival {
                 Ok(None) => break Ok(()),
                 Ok(Some(Arrival::Heartbeat)) => {}

@@ -116,6 +116,17 @@ impl Lane {
         Some(lost)
     }
 
+    /// Ends the stream, if there is one; another may begin. What waits is lost.
+    pub(crate) fn cut(&self) -> bool {
+        let mut state = self.0.lock();
+        let was_there = state.stream.take().is_some();
+        state.waiting.clear();
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+        was_there
+    }
+
     /// Ends the stream, and lets no other begin.
     pub(crate) fn close(&self) {
         let mut state = self.0.lock();

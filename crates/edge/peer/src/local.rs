@@ -2,8 +2,9 @@
 
 use std::io;
 
+use mainstay_driver::About;
 use mainstay_raft::Message;
-use mainstay_types::{ClusterId, MemberId};
+use mainstay_types::{ClusterId, MemberId, Version};
 
 /// The member that the transport works for. Nothing here blocks, but for
 /// [`IncomingSnapshot`].
@@ -13,6 +14,17 @@ pub trait Local: Send + Sync + 'static {
 
     /// Its cluster's.
     fn cluster(&self) -> ClusterId;
+
+    /// What others of our make may know of it.
+    fn about(&self) -> About {
+        About::default()
+    }
+
+    /// Why a member that runs this version is not to be talked to, if so.
+    fn shuns(&self, member: MemberId, version: Version) -> Option<String> {
+        let (_, _) = (member, version);
+        None
+    }
 
     /// Takes a message from a peer. It is for this member, and its sender was not
     /// removed; all else about it is unchecked.

@@ -1,13 +1,14 @@
 //! One other member: its queues, and the tasks that serve it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use http::Request;
 use mainstay_raft::{Message, MessageKind};
-use mainstay_types::MemberId;
 use mainstay_types::limits::{PEER_PIPELINE_POSTS, PEER_PIPELINE_QUEUE_MAX};
+use mainstay_types::{MemberId, Version};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -36,6 +37,10 @@ pub(crate) struct Peer {
     tasks: Mutex<Vec<AbortHandle>>,
     /// When a dropped message was last logged.
     complained: Mutex<Option<Instant>>,
+    /// The version that it said last.
+    version: Mutex<Option<Version>>,
+    /// Nothing is sent to it.
+    shunned: AtomicBool,
 }
 
 /// What becomes of a message that a peer was given.
@@ -77,6 +82,8 @@ impl Peer {
             posts,
             tasks: Mutex::default(),
             complained: Mutex::default(),
+            version: Mutex::default(),
+            shunned: AtomicBool::new(false),
         });
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         let mut tasks = peer.tasks.lock();
@@ -116,8 +123,43 @@ impl Peer {
             StreamKind::App => &self.apps,
             StreamKind::Plain => &self.plain,
         }
+    /// Takes note of the version that it says it runs. An error says why it is not to be
+    /// talked to.
+    pub(crate) fn runs(&self, shared: &Shared, version: Version) -> Result<(), String> {
+        *self.version.lock() = Some(version);
+        let why = shared.local().shuns(self.id, version);
+        let before = self.shunned.swap(why.is_some(), Ordering::AcqRel);
+        let Some(why) = why else { return Ok(()) };
+        if !before || self.may_complain() {
+            tracing::error!("remote-peer-id" = %self.id, "{why}");
+        }
+        Err(why)
     }
 
+    /// Looks again at who it is; ends its streams when it is not to be talked to any more.
+    pub(crate) fn look_again(&self, shared: &Shared) {
+        let version = *self.version.lock();
+        if let Some(version) = version
+            && self.runs(shared, version).is_err()
+        {
+            for lane in [&self.apps, &self.plain] {
+                if lane.cut() {
+                    self.status.down(Way::Out);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is sent to it, and nothing taken from it.
+    pub(crate) fn is_shunned(&self) -> bool {
+        self.shunned.load(Ordering::Acquire)
+    }
+
+    }
+
+        if self.is_shunned() {
+            return Sent::Dropped;
+        }
     /// Puts a message on the first of its ways that is open (http.md 3.4).
     pub(crate) fn send(&self, message: Message) -> Sent {
         let mut message = message;

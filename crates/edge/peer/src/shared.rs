@@ -149,6 +149,7 @@ impl Shared {
                             "updated-remote-peer-urls" = urls.join(","),
                             "updated remote peer"
                         );
+                    peer.look_again(self);
                     }
                     Arc::clone(peer)
                 }

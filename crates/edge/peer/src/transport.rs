@@ -34,6 +34,19 @@ pub struct Options {
     pub peer_urls: Vec<String>,
     /// How long connecting to a peer may take (etcd: 1 s and the election timeout).
     pub dial_timeout: Duration,
+    /// `--raft-read-timeout`: how long a stream may be silent.
+    pub read_timeout: Duration,
+    /// `--raft-write-timeout`: how long what was written may lie.
+    pub write_timeout: Duration,
+}
+
+impl Options {
+    /// With etcd's timeouts.
+    pub fn new(peer_urls: Vec<String>) -> Options {
+        let five = Duration::from_secs(5);
+        let dial_timeout = Duration::from_secs(2);
+        Options { peer_urls, dial_timeout, read_timeout: five, write_timeout: five }
+    }
 }
 
 /// Why the transport could not be started.
@@ -71,7 +84,7 @@ impl PeerTransport {
         options.peer_urls.retain(|url| Origin::parse(url).is_some());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::new(Shared {
-            dialer: Dialer::new(tls, options.dial_timeout),
+            dialer: Dialer::new(tls, &options),
             options,
             stats: Arc::default(),
             table: ArcSwap::from_pointee(Table::default()),
@@ -164,7 +177,7 @@ impl Transport for PeerTransport {
 
     fn send_snapshot(&self, message: Message, db: Arc<dyn DbCopy>) {
         let report = snapshot::Report::new(&self.shared, message.to);
-        if let Some(peer) = self.shared.peer(message.to) {
+        if let Some(peer) = self.shared.peer(message.to).filter(|peer| !peer.is_shunned()) {
             let shared = Arc::clone(&self.shared);
             let sending = snapshot::send(shared, Arc::clone(&peer), message, db, report);
             peer.keep(self.shared.runtime.spawn(sending));

@@ -165,6 +165,14 @@ impl Member for Bridge {
         self.handle.stats()
     }
 
+    fn auth_enabled(&self) -> bool {
+        self.handle.auth_enabled()
+    }
+
+    fn auth_revision(&self) -> u64 {
+        self.handle.auth().revision()
+    }
+
     fn cluster_version(&self) -> Option<Version> {
         self.handle.membership().version()
     }

@@ -129,11 +129,27 @@ pub(crate) async fn promote_here<M: Member>(
     });
     if let Err(refusal) = allowed {
         refused_to_promote(id, progress, refusal);
+        member.stats().learners_not_promoted.inc(&refusal.to_string());
         return Err(errors::from_text(refusal.to_string()));
     }
-    let members = member.change_membership(Change::Promote(id)).await?;
+    let changed = member.change_membership(Change::Promote(id)).await;
+    let members = changed.inspect_err(|status| {
+        member.stats().learners_not_promoted.inc(inside(member, id, status));
+    })?;
     member.stats().learners_promoted.inc();
     Ok(Led::Here(members))
+}
+
+/// What etcd's metric says, which has the member's own words instead of the clients'.
+fn inside<'a, M: Member>(member: &M, id: MemberId, status: &'a Status) -> &'a str {
+    match &*status.message {
+        text if text == errors::MEMBER_NOT_LEARNER.text => {
+            "membership: can only promote a learner member"
+        }
+        text if text != errors::MEMBER_NOT_FOUND.text => text,
+        _ if member.membership().is_removed(id) => "membership: ID removed",
+        _ => "membership: ID not found",
+    }
 }
 
 fn refused_to_promote(id: MemberId, progress: Progress, refusal: Refusal) {

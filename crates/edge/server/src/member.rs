@@ -156,6 +156,12 @@ pub trait Member: Cluster + Clone + Send + Sync + 'static {
     /// The cluster's version, once decided.
     fn cluster_version(&self) -> Option<Version>;
 
+    /// Whether authentication is on. Asked for every call.
+    fn auth_enabled(&self) -> bool;
+
+    /// How often users, roles and that were changed.
+    fn auth_revision(&self) -> u64;
+
     /// The storage's version; 3.5 files have none.
     fn storage_version(&self) -> Option<Version>;
 

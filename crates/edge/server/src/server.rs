@@ -47,6 +47,9 @@ pub struct ServerConfig {
     /// `--host-whitelist` and `--cors`.
     pub access: Access,
     /// `--warning-unary-request-duration`.
+    /// `--raft-write-timeout`: how long what was written to another member may lie before the
+    /// connection is given up.
+    pub peer_write_timeout: Duration,
     pub slow_request: Duration,
     /// `--metrics=extensive`: how long calls take is counted too.
     pub extensive_metrics: bool,
@@ -73,6 +76,7 @@ impl Default for ServerConfig {
             access: Access::default(),
             slow_request: Duration::from_millis(300),
             extensive_metrics: false,
+            peer_write_timeout: Duration::from_secs(5),
             features: Vec::new(),
             max_connections: None,
         }
@@ -300,6 +304,7 @@ impl Serving {
             if thread.join().is_err() {
                 tracing::error!("a network shard has panicked");
             }
+                peer_write_timeout: config.peer_write_timeout,
         }
     }
 }

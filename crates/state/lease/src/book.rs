@@ -56,6 +56,8 @@ pub struct Book {
     // The same pairs the other way round: one sorted set instead of a set per
     // lease, because most of a million leases have a single key.
     attached: BTreeSet<(LeaseId, Bytes)>,
+    /// Leases that carry a checkpoint.
+    marked: BTreeSet<LeaseId>,
 }
 
 impl Book {
@@ -68,6 +70,7 @@ impl Book {
             leases: BTreeMap::new(),
             owners: BTreeMap::new(),
             attached: BTreeSet::new(),
+            marked: BTreeSet::new(),
         }
     }
 
@@ -78,6 +81,7 @@ impl Book {
         for row in rows {
             let terms = Terms { ttl: row.ttl.max(ttl_min), remaining: row.remaining };
             book.leases.insert(row.id, terms);
+            book.mark(row.id, row.remaining);
         }
         book
     }
@@ -102,6 +106,7 @@ impl Book {
     /// deletes in that order; `None` when there is no such lease.
     pub fn revoke(&mut self, id: LeaseId) -> Option<Vec<Bytes>> {
         self.leases.remove(&id)?;
+        self.marked.remove(&id);
         let keys: Vec<Bytes> = self.keys(id).cloned().collect();
         for key in &keys {
             self.owners.remove(key);
@@ -115,7 +120,22 @@ impl Book {
     pub fn checkpoint(&mut self, id: LeaseId, remaining: i64) -> Option<Lease> {
         let terms = self.leases.get_mut(&id)?;
         terms.remaining = remaining;
-        Some(Lease { id, ttl: terms.ttl, remaining })
+        let ttl = terms.ttl;
+        self.mark(id, remaining);
+        Some(Lease { id, ttl, remaining })
+    }
+
+    fn mark(&mut self, id: LeaseId, remaining: i64) {
+        if remaining > 0 {
+            self.marked.insert(id);
+        } else {
+            self.marked.remove(&id);
+        }
+    }
+
+    /// Leases that carry a checkpoint, by identity.
+    pub fn marked(&self) -> impl ExactSizeIterator<Item = LeaseId> {
+        self.marked.iter().copied()
     }
 
     /// Hangs `key` on a lease, taking it off any other; `false`, with nothing

@@ -1,7 +1,7 @@
 //! When each lease runs out. Only the leader has one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use mainstay_types::LeaseId;
@@ -31,8 +31,8 @@ pub struct TimerOptions {
 pub enum Renewal {
     /// The lease lives for its whole time to live again: this many seconds.
     Renewed(i64),
-    /// It carries a checkpoint, which must be cleared through the log before
-    /// it can be renewed (only with checkpoints on).
+    /// It carries a checkpoint, which must be cleared through the log before it can be
+    /// renewed: the next leader would count from it.
     ClearCheckpoint,
     /// It has expired and waits for its revocation; the caller waits too.
     Expired,
@@ -54,9 +54,16 @@ struct Clock {
     ttl: i64,
     remaining: i64,
     expiry: Duration,
+    /// When what is left shall go through the log; entries of the heap that say another
+    /// time do not count.
+    checkpoint_at: Option<Duration>,
 }
 
 impl Clock {
+    fn new(lease: &Lease, expiry: Duration) -> Clock {
+        Clock { ttl: lease.ttl, remaining: lease.remaining, expiry, checkpoint_at: None }
+    }
+
     fn countdown(&self) -> i64 {
         if self.remaining > 0 { self.remaining } else { self.ttl }
     }
@@ -75,6 +82,8 @@ pub struct Timer {
     clocks: BTreeMap<LeaseId, Clock>,
     alarms: BinaryHeap<Reverse<(Duration, LeaseId)>>,
     checkpoints: BinaryHeap<Reverse<(Duration, LeaseId)>>,
+    /// Leases that carry a checkpoint.
+    marked: BTreeSet<LeaseId>,
 }
 
 impl Timer {
@@ -90,14 +99,15 @@ impl Timer {
         let mut clocks: BTreeMap<LeaseId, Clock> = BTreeMap::new();
         for lease in leases {
             let expiry = now + extend + seconds(lease.countdown());
-            let clock = Clock { ttl: lease.ttl, remaining: lease.remaining, expiry };
-            clocks.insert(lease.id, clock);
+            clocks.insert(lease.id, Clock::new(&lease, expiry));
         }
         if clocks.len() >= REVOKES_PER_SECOND {
             spread(now, extend, &mut clocks);
         }
         let alarms = clocks.iter().map(|(id, clock)| Reverse((clock.expiry, *id))).collect();
-        let mut timer = Timer { options, clocks, alarms, checkpoints: BinaryHeap::new() };
+        let carry = clocks.iter().filter(|(_, clock)| clock.remaining > 0);
+        let marked = carry.map(|(id, _)| *id).collect();
+        let mut timer = Timer { options, clocks, alarms, checkpoints: BinaryHeap::new(), marked };
         if options.checkpoint_every.is_some() {
             let ids: Vec<LeaseId> = timer.clocks.keys().copied().collect();
             ids.into_iter().for_each(|id| timer.schedule_checkpoint(now, id));
@@ -108,7 +118,7 @@ impl Timer {
     /// Counts down a lease that was just granted.
     pub fn granted(&mut self, now: Duration, lease: Lease) {
         let expiry = now + seconds(lease.countdown());
-        self.clocks.insert(lease.id, Clock { ttl: lease.ttl, remaining: lease.remaining, expiry });
+        self.clocks.insert(lease.id, Clock::new(&lease, expiry));
         self.alarms.push(Reverse((expiry, lease.id)));
         self.schedule_checkpoint(now, lease.id);
     }
@@ -116,21 +126,39 @@ impl Timer {
     /// Forgets a lease that was just revoked.
     pub fn revoked(&mut self, id: LeaseId) {
         self.clocks.remove(&id);
+        self.marked.remove(&id);
         // A burst of leases that live for days and are revoked at once would
         // otherwise leave its alarms behind.
-        if self.alarms.len() > 2 * self.clocks.len() + REVOKES_PER_SECOND {
-            let clocks = &self.clocks;
+        let most = 2 * self.clocks.len() + REVOKES_PER_SECOND;
+        let clocks = &self.clocks;
+        if self.alarms.len() > most {
             self.alarms.retain(|Reverse((_, id))| clocks.contains_key(id));
+        }
+        if self.checkpoints.len() > most {
+            let counts =
+                |at, id: &LeaseId| clocks.get(id).is_some_and(|c| c.checkpoint_at == Some(at));
+            self.checkpoints.retain(|Reverse((at, id))| counts(*at, id));
         }
     }
 
     /// Takes note of a checkpoint that was just applied. It does not move the
     /// expiry: only the next leader counts from it.
     pub fn checkpointed(&mut self, now: Duration, id: LeaseId, remaining: i64) {
-        if let Some(clock) = self.clocks.get_mut(&id) {
-            clock.remaining = remaining;
-            self.schedule_checkpoint(now, id);
+        let Some(clock) = self.clocks.get_mut(&id) else { return };
+        clock.remaining = remaining;
+        if remaining > 0 {
+            self.marked.insert(id);
+        } else {
+            self.marked.remove(&id);
         }
+        self.schedule_checkpoint(now, id);
+    }
+
+    /// Leases that carry a checkpoint, at most `limit`. Who may not make any clears
+    /// these: a leader that knows nothing of checkpoints would renew such a lease for
+    /// what is left of it, and answer that it is all of it.
+    pub fn marked(&self, limit: usize) -> Vec<LeaseId> {
+        self.marked.iter().take(limit).copied().collect()
     }
 
     /// Gives a lease its whole time to live again.
@@ -139,12 +167,12 @@ impl Timer {
         if clock.expiry <= now {
             return Renewal::Expired;
         }
-        if clock.remaining > 0 && self.options.checkpoint_every.is_some() {
+        if clock.remaining > 0 {
+            // Also with checkpoints off. etcd then renews for what is left, and the lease
+            // ends early for whoever keeps it alive by the answer.
             return Renewal::ClearCheckpoint;
         }
-        // With checkpoints off a left-over one still bounds the renewal, as in
-        // etcd (`Renew` refreshes from the remaining time, answers the full one).
-        clock.expiry = clock.expiry.max(now + seconds(clock.countdown()));
+        clock.expiry = clock.expiry.max(now + seconds(clock.ttl));
         Renewal::Renewed(clock.ttl)
     }
 
@@ -186,7 +214,8 @@ impl Timer {
     }
 
     /// Leases whose remaining time is due to go through the log, at most
-    /// `limit` (etcd batches 1000). Empty when checkpoints are off.
+    /// `limit` (etcd batches 1000). Empty when checkpoints are off. One that gets lost on
+    /// its way is due again after the interval.
     pub fn due_checkpoints(&mut self, now: Duration, limit: usize) -> Vec<Checkpoint> {
         let mut due = Vec::new();
         while due.len() < limit {
@@ -194,8 +223,11 @@ impl Timer {
                 Some(Reverse((at, _))) if *at <= now => {}
                 _ => break,
             }
-            let Some(Reverse((_, id))) = self.checkpoints.pop() else { break };
+            let Some(Reverse((at, id))) = self.checkpoints.pop() else { break };
             let Some(clock) = self.clocks.get(&id) else { continue };
+            if clock.checkpoint_at != Some(at) {
+                continue;
+            }
             let Some(left) = clock.expiry.checked_sub(now).filter(|left| !left.is_zero()) else {
                 continue;
             };
@@ -203,6 +235,7 @@ impl Timer {
             if remaining < clock.ttl {
                 due.push(Checkpoint { id, remaining });
             }
+            self.schedule_checkpoint(now, id);
         }
         due
     }
@@ -225,11 +258,18 @@ impl Timer {
         self.clocks.is_empty()
     }
 
+    /// One time for each lease: etcd adds one for every checkpoint and every clearing, so
+    /// that they double with each interval in which a lease is renewed.
     fn schedule_checkpoint(&mut self, now: Duration, id: LeaseId) {
         let Some(every) = self.options.checkpoint_every else { return };
-        let Some(clock) = self.clocks.get(&id) else { return };
+        let Some(clock) = self.clocks.get_mut(&id) else { return };
         if clock.countdown() > as_seconds(every) {
-            self.checkpoints.push(Reverse((now + every, id)));
+            let at = now + every;
+            if clock.checkpoint_at.replace(at) != Some(at) {
+                self.checkpoints.push(Reverse((at, id)));
+            }
+        } else {
+            clock.checkpoint_at = None;
         }
     }
 }

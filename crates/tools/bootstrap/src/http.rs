@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, LOCATION};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, LOCATION, PROXY_AUTHORIZATION};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use mainstay_config::Url;
@@ -16,6 +16,8 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+
+use crate::proxy::Proxy;
 
 /// Where a question goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,20 @@ impl Target {
             place: Place::Tcp(host.to_owned(), port),
             authority: format!("{shown}:{port}"),
         }
+    }
+
+    /// The place of `host`, `host:port` or `[v6]:port` in a URL; `None` when it is none.
+    pub(crate) fn authority(tls: bool, text: &str) -> Option<Target> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(v6) => {
+                let (host, port) = v6.split_once(']')?;
+                (host, if port.is_empty() { port } else { port.strip_prefix(':')? })
+            }
+            None => text.split_once(':').unwrap_or((text, "")),
+        };
+        let usual = if tls { 443 } else { 80 };
+        let port = if port.is_empty() { usual } else { port.parse().ok()? };
+        (!host.is_empty()).then(|| Target::tcp(tls, host, port))
     }
 
     fn host(&self) -> &str {
@@ -134,9 +150,11 @@ pub(crate) struct Http {
     pub(crate) tls: Arc<ClientConfig>,
     /// For a connection to come up.
     pub(crate) dial: Duration,
+    /// Whom to ask instead, for targets that are not sockets.
+    pub(crate) proxy: Option<Proxy>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Http {
@@ -158,8 +176,16 @@ impl Http {
         let stream = timeout(self.dial, self.connect(target)).await.map_err(late)??;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let by_proxy = self.proxy_for(target).filter(|_| !target.tls);
+        let uri = match by_proxy {
+            Some(_) => format!("http://{}{}", target.authority, ask.path),
+            None => ask.path,
+        };
         let mut request =
-            Request::builder().method(ask.method).uri(ask.path).header(HOST, &target.authority);
+            Request::builder().method(ask.method).uri(uri).header(HOST, &target.authority);
+        if let Some(value) = by_proxy.and_then(|proxy| proxy.authorization.as_ref()) {
+            request = request.header(PROXY_AUTHORIZATION, value);
+        }
         if ask.form.is_some() {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         }
@@ -183,7 +209,21 @@ impl Http {
         }
     }
 
+    fn proxy_for(&self, target: &Target) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| matches!(target.place, Place::Tcp(..)))
+    }
+
     async fn connect(&self, target: &Target) -> Result<Box<dyn Stream>, HttpError> {
+        let Some(proxy) = self.proxy_for(target) else { return self.reach(target).await };
+        let mut stream = self.reach(&proxy.target).await?;
+        if !target.tls {
+            return Ok(stream);
+        }
+        proxy.tunnel(&mut stream, &target.authority).await?;
+        self.secure(stream, target).await
+    }
+
+    async fn reach(&self, target: &Target) -> Result<Box<dyn Stream>, HttpError> {
         match &target.place {
             Place::Tcp(host, port) => {
                 let socket = TcpStream::connect((host.as_str(), *port)).await?;

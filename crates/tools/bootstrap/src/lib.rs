@@ -16,6 +16,7 @@ mod names;
 mod peers;
 mod places;
 mod plan;
+mod proxy;
 mod srv;
 mod tls;
 mod v2;

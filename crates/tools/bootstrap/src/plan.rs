@@ -31,6 +31,7 @@ impl<'a, N: Names> Founder<'a, N> {
             tls: tls::towards_peers(&config.peer_tls, min, max)?,
             // etcd: for the queue, and for an election.
             dial: Duration::from_secs(1) + config.election_timeout,
+            proxy: None,
         };
         Ok(Founder { config, names, http, waits })
     }
@@ -87,7 +88,8 @@ impl<'a, N: Names> Founder<'a, N> {
             info!("Bootstrapping cluster using v3 discovery.");
             v3::join(&self.config.discovery, me, &list.to_string(), self.waits).await
         } else {
-            v2::join(&self.config.discovery_url, me, &list.to_string(), self.waits).await
+            let (url, proxy) = (&self.config.discovery_url, &self.config.discovery_proxy);
+            v2::join(url, me, &list.to_string(), proxy, self.waits).await
         };
         let text = found.map_err(|why| self.no_discovery(why))?;
         let all = MemberList::parse(&text).map_err(Error::Refused)?;

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mainstay_config::{TlsFiles, TlsVersion};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::Error;
 
@@ -47,8 +51,13 @@ pub(crate) fn towards_peers(
             .filter(|(version, _)| *version >= min && max.is_none_or(|max| *version <= max))
             .map(|(_, supported)| supported)
             .collect();
-    let builder =
-        ClientConfig::builder_with_protocol_versions(&versions).with_root_certificates(roots);
+    let builder = ClientConfig::builder_with_protocol_versions(&versions);
+    let builder = if files.auto {
+        // Nobody vouches for certificates that members have made themselves.
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone))
+    } else {
+        builder.with_root_certificates(roots)
+    };
     let own = files.client_cert.as_ref().zip(files.client_key.as_ref());
     let config = match own.or_else(|| files.cert.as_ref().zip(files.key.as_ref())) {
         None => builder.with_no_client_auth(),
@@ -60,6 +69,48 @@ pub(crate) fn towards_peers(
         }
     };
     Ok(Arc::new(config))
+}
+
+/// Takes any certificate, as etcd between members with `--peer-auto-tls`. Who shows it must
+/// have its key all the same.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &aws_lc_rs::default_provider().signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &aws_lc_rs::default_provider().signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// For services of others: the machine's authorities, no certificate of ours.

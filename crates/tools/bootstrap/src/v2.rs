@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::http::{Answer, Ask, Http, HttpError, Target};
 use crate::list::MemberList;
+use crate::proxy::Proxy;
 use crate::{Waits, tls};
 
 /// The cluster has all its members, and we are none of them.
@@ -33,6 +34,7 @@ const NODE_EXISTS: i64 = 105;
 const REDIRECTS_MAX: usize = 10;
 
 /// Registers `me` as `own` (`name=url,...`), waits for the others, and gives the list of all.
+/// The service is reached through `proxy`, if it is not empty.
 ///
 /// # Errors
 /// In the words of etcd 3.5.
@@ -40,12 +42,14 @@ pub(crate) async fn join(
     url: &str,
     me: MemberId,
     own: &str,
+    proxy: &str,
     waits: Waits,
 ) -> Result<String, String> {
+    let proxy = Proxy::parse(proxy)?;
     let (target, path) =
         split(url).filter(|(_, path)| !path.contains('?')).ok_or_else(|| INVALID_URL.to_owned())?;
     let folder = clean(&path);
-    let http = Http { tls: tls::towards_strangers(), dial: waits.discovery_dial };
+    let http = Http { tls: tls::towards_strangers(), dial: waits.discovery_dial, proxy };
     let mut discovery = Discovery { http, target, folder, me, url, waits, failures: 0 };
     discovery.join(own).await
 }
@@ -364,9 +368,9 @@ fn read(answer: &Answer) -> Result<(Node, u64), Failure> {
 /// A URL's place, and its path with the query.
 fn split(url: &str) -> Option<(Target, String)> {
     let (scheme, rest) = url.split_once("://")?;
-    let (tls, usual) = match scheme {
-        "http" => (false, 80),
-        "https" => (true, 443),
+    let tls = match scheme {
+        "http" => false,
+        "https" => true,
         _ => return None,
     };
     if url.bytes().any(|b| b.is_ascii_control() || b == b' ' || b == b'#' || b >= 0x80) {
@@ -376,15 +380,7 @@ fn split(url: &str) -> Option<(Target, String)> {
     if authority.is_empty() || authority.contains(['@', '?']) {
         return None;
     }
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(v6) => {
-            let (host, port) = v6.split_once(']')?;
-            (host, port.strip_prefix(':').unwrap_or_default())
-        }
-        None => authority.split_once(':').unwrap_or((authority, "")),
-    };
-    let port = if port.is_empty() { usual } else { port.parse().ok()? };
-    Some((Target::tcp(tls, host, port), path.to_owned()))
+    Some((Target::authority(tls, authority)?, path.to_owned()))
 }
 
 /// A path without doubled slashes, `.`, `..`, or a slash at its end (Go's `path.Clean` of a rooted

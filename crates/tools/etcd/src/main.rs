@@ -5,6 +5,7 @@ mod checks;
 mod failpoints;
 mod report;
 mod run;
+mod self_made;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, UdpSocket};

@@ -15,7 +15,7 @@ use mainstay_server::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::checks;
+use crate::{checks, self_made};
 
 /// How long requests under way may take to end after a signal (the whole end is
 /// expected within 1.5 s).
@@ -45,6 +45,9 @@ pub(crate) fn run(
     let mut options = options(config);
     checks::descriptors()?;
     checks::data_dir(&config.data_dir)?;
+    let mut config = config.clone();
+    self_made::certificates(&mut config)?;
+    let config = &config;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
     let clock = Arc::new(OsClock::new());
@@ -262,6 +265,13 @@ fn options(config: &Config) -> Options {
             .gates
             .on(Gate::CompactHashCheck)
             .then_some(config.compact_hash_check_time),
+        downgrade_check_every: Some(config.downgrade_check_time).filter(|every| !every.is_zero()),
+        lease_checkpoint_every: config
+            .gates
+            .on(Gate::LeaseCheckpoint)
+            .then_some(config.lease_checkpoint_interval),
+        old_members_with_auth: config.old_members_with_auth,
+        persist_lease_checkpoints: config.gates.on(Gate::LeaseCheckpointPersist),
         initial_corrupt_check: config.gates.on(Gate::InitialCorruptCheck),
         watch_progress_interval: config.watch_progress_notify_interval,
         warning_apply: config.warning_apply_duration,
@@ -296,6 +306,7 @@ fn peer_server_config(config: &Config) -> ServerConfig {
     ServerConfig {
         peer_urls: texts(&config.listen_peer_urls),
         peer_tls: tls(config, &config.peer_tls, "peer-"),
+        peer_write_timeout: config.peer_write_timeout,
         shards: 1,
         ..ServerConfig::default()
     }
@@ -306,6 +317,8 @@ fn peer_options(config: &Config) -> mainstay_peer::Options {
         peer_urls: texts(&config.initial_advertise_peer_urls),
         // etcd: for the queue, and for an election.
         dial_timeout: Duration::from_secs(1) + config.election_timeout,
+        read_timeout: config.peer_read_timeout,
+        write_timeout: config.peer_write_timeout,
     }
 }
 
@@ -318,7 +331,9 @@ fn dialing_tls(config: &Config) -> Result<Option<ClientTls>, TlsError> {
         }
         _ => files.clone(),
     };
-    tls(config, &shown, "peer-").map(ClientTls::load).transpose()
+    // Those that members have made themselves nobody vouches for.
+    let load = if files.auto { ClientTls::load_trusting_anyone } else { ClientTls::load };
+    tls(config, &shown, "peer-").map(load).transpose()
 }
 
 fn tls(
@@ -335,6 +350,7 @@ fn tls(
         flag_prefix: prefix,
         trusted_ca_file: files.trusted_ca.clone(),
         client_cert_auth: files.requires_caller_cert(),
+        crl_file: files.crl.clone(),
         allowed: Allowed {
             names: files.allowed_cns.clone(),
             hosts: files.allowed_hostnames.clone(),

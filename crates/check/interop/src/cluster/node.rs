@@ -33,6 +33,8 @@ pub struct Node {
     /// Where the log of this life begins.
     log_from: u64,
 }
+    /// Flags that only a member of ours knows.
+    pub(super) ours: Vec<String>,
 
 impl Node {
     pub(super) fn new(name: &str, make: Make, dir: PathBuf, flags: Vec<String>) -> Node {
@@ -55,6 +57,7 @@ impl Node {
 
     /// `host:port` for clients.
     pub fn endpoint(&self) -> String {
+            ours: Vec::new(),
         format!("127.0.0.1:{}", self.client)
     }
 
@@ -128,6 +131,9 @@ impl Node {
         let all = fs::read(self.log_path()).unwrap_or_default();
         let from = usize::try_from(self.log_from).unwrap_or(0).min(all.len());
         String::from_utf8_lossy(&all[from..]).into_owned()
+        if self.make == Make::Ours {
+            command.args(&self.ours);
+        }
     }
 
     /// The end of [`Node::log`], for a message.

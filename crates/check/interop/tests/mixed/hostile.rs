@@ -43,11 +43,23 @@ fn tell(port: u16, bytes: &[u8]) -> String {
 }
 
 /// A message to `/raft` as from a member.
-fn post(cluster: &Cluster, to: usize, (from, of): (u64, u64), body: &[u8]) -> String {
+fn post(cluster: &Cluster, to: usize, who: (u64, u64), body: &[u8]) -> String {
+    post_as(cluster, to, who, ("3.5.16", "3.0.0"), body)
+}
+
+/// From a member of this version, in clusters from that version on.
+fn post_as(
+    cluster: &Cluster,
+    to: usize,
+    (from, of): (u64, u64),
+    (version, min): (&str, &str),
+    body: &[u8],
+) -> String {
     let node = &cluster.nodes[to];
     let head = format!(
-        "POST /raft HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Server-From: {from:x}\r\n\
-         X-Server-Version: 3.5.16\r\nX-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: {of:x}\r\n\
+        "POST /raft HTTP/1.1\r\nHost: x\r\nX-Server-From: {from:x}\r\n\
+         X-Server-Version: {version}\r\nX-Min-Cluster-Version: {min}\r\n\
+         X-Etcd-Cluster-ID: {of:x}\r\n\
          Content-Type: application/protobuf\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
@@ -126,6 +138,33 @@ fn a_peer_listener_bears_strangers_and_rubbish() {
         let absurd = [(1, kind), (2, me), (3, go), (4, term), (5, term), (6, u64::MAX), (8, 1)];
         post(&cluster, 0, (go, id), &message(&absurd));
     }
+    // Numbers and kinds that there are not: said so, and the connection closed.
+    let vote = |more: &[(u8, u64)]| message(&[&[(1, 5), (2, me), (3, go)], more].concat());
+    for (what, body) in [
+        ("term", vote(&[(4, u64::MAX)])),
+        ("term of the log", vote(&[(4, term), (5, u64::MAX)])),
+        ("index", vote(&[(4, term), (6, u64::MAX - 1)])),
+        ("commit", vote(&[(4, term), (8, 1 << 63)])),
+        ("hint", vote(&[(4, term), (11, u64::MAX)])),
+        ("kind", message(&[(1, 99), (2, me), (3, go), (4, term)])),
+        ("own kind", message(&[(1, 0), (2, me), (3, go), (4, term)])),
+    ] {
+        let told = post(&cluster, 0, (go, id), &body).to_ascii_lowercase();
+        assert!(told.starts_with("http/1.1 400"), "{what}: {told}");
+        assert!(told.contains("\r\nconnection: close"), "{what}: {told}");
+    }
+    let newer = post_as(&cluster, 0, (go, id), ("3.8.0", "3.8.0"), &vote(&[(4, term)]));
+    assert!(newer.starts_with("HTTP/1.1 412"), "{newer}");
+    assert!(newer.contains("incompatible version"), "{newer}");
+    let log = cluster.nodes[0].log();
+    let named = |text: &str| {
+        let (quoted, text) = (format!("\"{go:x}\""), text.to_owned());
+        log.lines().any(|line| line.contains(&text) && line.contains(&quoted))
+    };
+    assert!(named("a term or an index is out of range"), "the sender is named");
+    assert!(named("a message is of an unknown kind"), "the sender is named");
+    assert!(named("failed version compatibility check"), "the sender is named");
+    assert_eq!(cluster.status(0).expect("a status").term, term, "nobody believed it");
     load.wait_for_member(&mut cluster, 0, 50);
     let after = resident_kb(&cluster, 0);
     eprintln!("{before} KB before, {after} KB after");

@@ -74,6 +74,30 @@ fn theirs_joins_ours_by_snapshot_and_leads() {
     joins("join-ours", Make::Ours);
 }
 
+/// A 3.5 member takes over from an update whatever it says of learning.
+#[test]
+fn a_learner_whose_urls_change_still_learns() {
+    let _alone = crate::alone();
+    let makes = [Make::Ours, Make::Go, Make::Ours];
+    let Some(mut cluster) = Plan::new("update", &makes).start() else { return };
+    let n = cluster.new_node(Make::Ours);
+    member_add(&mut cluster, n);
+    let (id, url) = (format!("{:x}", cluster.nodes[n].id), "http://127.0.0.1:9".to_owned());
+    let told = Command::new(our("etcdctl"))
+        .arg(format!("--endpoints={}", cluster.nodes[0].endpoint()))
+        .args(["member", "update", &id, &format!("--peer-urls={url}")])
+        .output()
+        .expect("etcdctl runs");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    for m in 0..3 {
+        let member = cluster.eventually("the URL has changed", |cluster| {
+            let members = cluster.list(m).ok()?;
+            members.into_iter().find(|member| member.peer_ur_ls == [url.clone()])
+        });
+        assert!(member.is_learner, "member {} says that it has a vote", m + 1);
+    }
+}
+
 /// A member that was away while its part of the log went.
 #[test]
 fn who_was_away_too_long_is_sent_a_snapshot_by_either_make() {

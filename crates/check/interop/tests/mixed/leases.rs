@@ -145,6 +145,59 @@ fn ends(cluster: &mut Cluster, kept: &[Kept]) {
     }
 }
 
+/// What the leader counts down, asked through a member; `None` when it does not answer.
+fn left(cluster: &Cluster, via: usize, id: i64) -> Option<i64> {
+    let request = pb::LeaseTimeToLiveRequest { id, keys: false };
+    let told = cluster.ask(via, |client| async move {
+        Ok(client.lease().lease_time_to_live(request).await?.into_inner().ttl)
+    });
+    told.ok()
+}
+
+fn left_soon(cluster: &mut Cluster, via: usize, id: i64) -> i64 {
+    cluster.eventually("somebody counts the lease down", |cluster| left(cluster, via, id))
+}
+
+#[test]
+fn checkpoints_go_from_leader_to_leader_but_not_to_one_that_would_not_clear_them() {
+    let _alone = crate::alone();
+    let plan = Plan::new("checkpoints", &[Make::Ours; 3])
+        .our_flag("--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true")
+        .our_flag("--lease-checkpoint-interval=1s");
+    let (Some(mut cluster), Some(_)) = (plan.start(), Make::Go.binary()) else { return };
+    let id = 77;
+    let granted = cluster.ask(0, |client| async move {
+        let request = pb::LeaseGrantRequest { id, ttl: 60 };
+        client.lease().lease_grant(request).await.map(drop)
+    });
+    granted.expect("granted");
+    let lower = |cluster: &mut Cluster, most: i64| {
+        cluster
+            .eventually("time passes", |cluster| left(cluster, 0, id).filter(|left| *left <= most))
+    };
+    lower(&mut cluster, 56);
+    let next = (cluster.leader() + 1) % 3;
+    cluster.move_leader(next);
+    // The last checkpoint is at most a little more than a second old; an election adds one.
+    let seen = left_soon(&mut cluster, next, id);
+    assert!(seen <= 58, "{seen} s left of 60 under the next leader");
+    lower(&mut cluster, 52);
+    // A leader that ends without a word; all of its checkpoints are there.
+    cluster.nodes[next].kill();
+    let seen = left_soon(&mut cluster, (next + 1) % 3, id);
+    assert!(seen <= 55, "{seen} s left of 60 after the leader died");
+    // It comes back as a Go member.
+    cluster.nodes[next].make = Make::Go;
+    cluster.restart(next);
+    lower(&mut cluster, 50);
+    cluster.move_leader(next);
+    let seen = left_soon(&mut cluster, next, id);
+    assert!(seen >= 58, "{seen} s left of 60 under a leader that does not clear");
+    assert_eq!(keep_alive(&cluster, (next + 1) % 3, id), Ok(60));
+    let seen = left_soon(&mut cluster, next, id);
+    assert!(seen >= 58, "{seen} s left of 60 that were answered");
+}
+
 /// Sets or takes back an alarm.
 fn alarm(cluster: &Cluster, via: usize, action: pb::alarm_request::AlarmAction, kind: i32) {
     let id = cluster.nodes[via].id;

@@ -233,7 +233,7 @@ const MEMBER: &[Flag] = &[
     ),
     row(Tunes, "enable-grpc-gateway", Bool, "true", "=", "Serve the JSON gateway below /v3/."),
     row(
-        Tunes,
+        Works,
         "raft-read-timeout",
         Duration,
         "5s",
@@ -241,7 +241,7 @@ const MEMBER: &[Flag] = &[
         "Read timeout of connections between members; less than 5s counts as 5s.",
     ),
     row(
-        Tunes,
+        Works,
         "raft-write-timeout",
         Duration,
         "5s",
@@ -419,6 +419,14 @@ const CLUSTERING: &[Flag] = &[
         "=",
         "Folder of the cluster at a discovery service with v2 keys, as a URL. Last in etcd 3.5.",
     ),
+    row(
+        Works,
+        "discovery-proxy",
+        Text,
+        "",
+        "=",
+        "HTTP proxy towards --discovery. Last in etcd 3.5.",
+    ),
     row(Works, "discovery-srv", Text, "", "=", "Domain whose SRV records name the members."),
     row(Works, "discovery-srv-name", Text, "", "=", "Suffix of the SRV service name."),
     row(
@@ -498,7 +506,7 @@ const SECURITY: &[Flag] = &[
         "client-transport-security.client-cert-auth",
         "Clients have to show a certificate. --trusted-ca-file implies it.",
     ),
-    row(Refused, "client-crl-file", Text, "", "-", "Revoked client certificates."),
+    row(Works, "client-crl-file", Text, "", "-", "Revoked client certificates."),
     row(
         Refused,
         "client-cert-allowed-hostname",
@@ -516,7 +524,7 @@ const SECURITY: &[Flag] = &[
         "Authorities that may vouch for clients.",
     ),
     row(
-        Refused,
+        Works,
         "auto-tls",
         Bool,
         "false",
@@ -588,14 +596,14 @@ const SECURITY: &[Flag] = &[
         "Names, one of which a peer certificate has to carry.",
     ),
     row(
-        Refused,
+        Works,
         "peer-auto-tls",
         Bool,
         "false",
         "peer-transport-security.auto-tls",
         "Make certificates for members at the first start.",
     ),
-    row(Refused, "peer-crl-file", Text, "", "-", "Revoked peer certificates."),
+    row(Works, "peer-crl-file", Text, "", "-", "Revoked peer certificates."),
     row(
         Works,
         "peer-skip-client-san-verification",
@@ -605,7 +613,7 @@ const SECURITY: &[Flag] = &[
         "Do not hold the address of a member against its certificate.",
     ),
     row(
-        Tunes,
+        Works,
         "self-signed-cert-validity",
         Uint,
         "1",
@@ -742,7 +750,7 @@ const TUNING: &[Flag] = &[
         "Defragment at boot when it frees at least this much, 0 never.",
     ),
     row(
-        Tunes,
+        Works,
         "downgrade-check-time",
         Duration,
         "5s",
@@ -795,6 +803,22 @@ const OURS: &[Flag] = &[
         "true",
         "=",
         "Keep the cluster version until etcdctl upgrade finalize. false raises it as etcd does.",
+    ),
+    row(
+        Works,
+        "unsafe-old-members-with-auth",
+        Bool,
+        "false",
+        "=",
+        "With authentication on, talk to members below 3.5.33, 3.6.14 and 3.7.1, which decide some requests otherwise.",
+    ),
+    row(
+        Works,
+        "lease-checkpoint-interval",
+        Duration,
+        "5m0s",
+        "=",
+        "Gate LeaseCheckpoint: how often the others are told what is left of a lease that has more left than this.",
     ),
 ];
 

@@ -114,7 +114,7 @@ impl Handle {
         let id = self.shared.next_request_id();
         let answer = self.shared.waiters.expect_reply(id);
         let guard = Forget::new(&self.shared.waiters, id);
-        self.send(Command::ProposeChange { id, change: as_raft(change, id) })?;
+        self.send(Command::ProposeChange { id, change: as_raft(change, id, learns) })?;
         match self.within_timeout(started, answer).await?? {
             Reply::Members(members) => {
                 guard.answered();
@@ -134,6 +134,16 @@ impl Handle {
         answer.await.map_err(|_| RequestError::Stopped)
     }
 
+        let mut learns = false;
+        match change {
+            // What the new one knows of them is not known.
+            Change::Add(_) => self.clear_checkpoints().await?,
+            Change::UpdatePeerUrls(of, _) => {
+                self.linearizable().await?;
+                learns = self.membership().member(*of).is_some_and(|member| member.is_learner);
+            }
+            Change::Promote(_) | Change::Remove(_) => {}
+        }
     /// Hands leadership to `to` and waits until it leads.
     ///
     /// # Errors
@@ -168,6 +178,11 @@ impl Handle {
     /// As [`Handle::move_leader`].
     pub async fn hand_over(&self) -> Result<(), RequestError> {
         if !self.leads() {
+        if !self.shared.cells.checkpoints.load(Ordering::Acquire)
+            && let Err(error) = self.clear_checkpoints().await
+        {
+            tracing::warn!(%error, "cannot clear the checkpoints of leases for the next leader");
+        }
             return Ok(());
         }
         let me = self.shared.identity.member;
@@ -220,9 +235,16 @@ impl Handle {
     }
 }
 
-/// The change as raft takes it, with the context that the log will carry.
-fn as_raft(change: &Change, id: u64) -> ConfChange {
-    let encoded = change.encode(id);
+/// The change as raft takes it, with the context that the log will carry. `learns` is said of
+/// a member whose URLs change and who is a learner: a 3.5 member takes from the context whether
+/// it still is one, which its own proposals never say.
+fn as_raft(change: &Change, id: u64, learns: bool) -> ConfChange {
+    let mut encoded = change.encode(id);
+    if let (Change::UpdatePeerUrls(of, urls), true) = (change, learns) {
+        let same =
+            Member { id: *of, peer_urls: urls.clone(), is_learner: true, ..Member::default() };
+        encoded.context = Some(same.to_json().into());
+    }
     let kind = match change {
         Change::Add(member) if member.is_learner => ConfChangeKind::AddLearnerNode,
         Change::Add(_) | Change::Promote(_) => ConfChangeKind::AddNode,

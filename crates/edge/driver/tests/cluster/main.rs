@@ -1,13 +1,15 @@
 //! Several members in one process: the whole driver, without sockets.
 
+mod checkpoints;
 mod corruption;
 mod wire;
 
 use std::time::Duration;
 
-use mainstay_driver::{Founding, RequestError};
+use mainstay_driver::{Founding, RequestError, RequestField};
 use mainstay_membership::{Change, Member};
 use wire::{Cluster, block_on, get, member, put, until};
+use mainstay_proto::membershippb::DowngradeInfoSetRequest;
 
 #[test]
 fn what_one_acknowledges_all_read() {
@@ -162,4 +164,22 @@ fn one_survivor_is_made_a_cluster_of_its_own() {
     cluster.wait_ready();
     let handle = cluster.drivers[&survivor.id].handle();
     assert_eq!(block_on(get(&handle, "new")).as_deref(), Some("v"));
+}
+
+#[test]
+fn a_downgrade_ends_when_it_is_looked_at() {
+    let mut cluster = Cluster::born("downgrade", 1);
+    let handle = cluster.handle(0);
+    cluster.leader();
+    // To what all of them run: it is done as soon as somebody looks.
+    let job = DowngradeInfoSetRequest { enabled: true, ver: "3.7.0".to_owned() };
+    block_on(handle.propose(RequestField::DowngradeInfoSet, &job)).expect("enabled");
+    assert!(handle.membership().downgrade().enabled);
+    drop(handle);
+    cluster.stop(cluster.members[0].id);
+    cluster.downgrade_check = Some(Duration::from_millis(100));
+    cluster.start(0);
+    cluster.wait_ready();
+    let handle = cluster.handle(0);
+    until("it has ended", || !handle.membership().downgrade().enabled);
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_driver::{
-    CallAnswer, CallError, DbCopy, Driver, Founding, Handle, Options, PeerAnswer, PeerCall,
+    About, CallAnswer, CallError, DbCopy, Driver, Founding, Handle, Options, PeerAnswer, PeerCall,
     PeerHash, RequestError, RequestField, Transport,
 };
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
@@ -19,6 +19,10 @@ use mainstay_types::{ClusterId, MemberId, SPOKEN_VERSION};
 #[derive(Default)]
 pub(crate) struct Wires {
     handles: Mutex<BTreeMap<MemberId, Handle>>,
+    /// Since when a member runs and is heard.
+    since: Mutex<BTreeMap<MemberId, Instant>>,
+    /// Members that answer as a Go member does.
+    pub(crate) foreign: Mutex<BTreeSet<MemberId>>,
     cut: Mutex<BTreeSet<MemberId>>,
 }
 
@@ -67,7 +71,10 @@ impl Transport for Wire {
     fn follow(&self, _membership: &Arc<Membership>) {}
 
     fn connected_for(&self, member: MemberId) -> Option<Duration> {
-        self.wires.reach(self.me, member).map(|_| Duration::from_secs(60))
+        self.wires.reach(self.me, member)?;
+        let since = self.wires.since.lock().expect("no panic holds it");
+        let ends = [self.me, member].map(|id| since.get(&id).map(Instant::elapsed));
+        ends.into_iter().flatten().min()
     }
 
     fn call(&self, to: MemberId, call: PeerCall) -> CallAnswer {
@@ -83,6 +90,15 @@ impl Transport for Wire {
     }
 }
 
+            PeerCall::About
+                if self.wires.foreign.lock().expect("no panic holds it").contains(&to) =>
+            {
+                Err(CallError::Refused { status: 404, body: "404 page not found".to_owned() })
+            }
+            PeerCall::About => {
+                let gate = handle.options().lease_checkpoint_every.is_some();
+                Ok(PeerAnswer::About(About { lease_checkpoints: gate }))
+            }
 fn hash_of(handle: &Handle, revision: i64) -> Result<PeerAnswer, CallError> {
     let refused = |error: String| CallError::Refused { status: 400, body: error };
     let hash = handle.hash_kv(revision).map_err(|error| refused(error.to_string()))?;
@@ -109,6 +125,12 @@ impl Drop for Cluster {
         for (_, driver) in std::mem::take(&mut self.drivers) {
             driver.stop();
         }
+    /// Gate `LeaseCheckpoint` of members that start from now on.
+    pub(crate) checkpoints: Option<Duration>,
+    /// How often they look whether a downgrade has come to its end.
+    pub(crate) downgrade_check: Option<Duration>,
+    /// The election timeout of members that start from now on.
+    pub(crate) election: Duration,
         let _ = std::fs::remove_dir_all(&self.root);
     }
 }
@@ -127,8 +149,22 @@ impl Cluster {
         let _ = std::fs::remove_dir_all(&root);
         let members: Vec<Member> = (0..size).map(member).collect();
         let wires = Arc::new(Wires::default());
-        let mut cluster =
-            Cluster { wires, root, members, drivers: BTreeMap::new(), compare: (None, None) };
+        let mut cluster = Cluster {
+            wires,
+            root,
+            members,
+            drivers: BTreeMap::new(),
+            compare: (None, None),
+            checkpoints: None,
+            downgrade_check: None,
+            election: Duration::from_millis(200),
+        };
+        change(&mut cluster);
+        Cluster::born_with(name, size, |_| {})
+    }
+
+    /// With other settings.
+    pub(crate) fn born_with(name: &str, size: usize, change: impl FnOnce(&mut Cluster)) -> Cluster {
         for n in 0..size {
             cluster.start(n);
         }
@@ -161,7 +197,7 @@ impl Cluster {
             founding,
             client_urls: vec!["http://127.0.0.1:1".to_owned()],
             tick: Duration::from_millis(20),
-            election_timeout: Duration::from_millis(200),
+            election_timeout: self.election,
             corrupt_check_every: self.compare.0,
             compact_hash_check_every: self.compare.1,
             snapshot_count: 50,
@@ -171,6 +207,9 @@ impl Cluster {
     }
 
     /// Starts one of the first members, for the first time or again.
+            downgrade_check_every: self.downgrade_check,
+            lease_checkpoint_every: self.checkpoints,
+            persist_lease_checkpoints: self.checkpoints.is_some(),
     pub(crate) fn start(&mut self, n: usize) {
         let me = self.members[n].clone();
         let founding = Founding::New { me: me.id, members: self.members.clone() };
@@ -191,6 +230,7 @@ impl Cluster {
     pub(crate) fn stop(&mut self, id: MemberId) {
         self.wires.handles.lock().expect("no panic holds it").remove(&id);
         self.drivers.remove(&id).expect("it runs").stop();
+        self.wires.since.lock().expect("no panic holds it").insert(me.id, Instant::now());
     }
 
     pub(crate) fn cut_off(&self, id: MemberId) {
@@ -205,6 +245,7 @@ impl Cluster {
         block_on(async {
             for driver in self.drivers.values_mut() {
                 let ready = tokio::time::timeout(Duration::from_secs(20), driver.ready());
+        self.wires.since.lock().expect("no panic holds it").insert(id, Instant::now());
                 ready.await.expect("ready in time");
             }
         });

@@ -16,7 +16,8 @@ use mainstay_types::limits::{PEER_MESSAGE_BYTES_MAX, PEER_MESSAGE_ENTRIES_MAX};
 use mainstay_types::{Index, MemberId, Term};
 
 use super::message::{
-    decode_entry, decode_message, encode_entry, encode_message, entry_len, message_len,
+    check_numbers, decode_entry, decode_message, encode_entry, encode_message, entry_len,
+    message_len,
 };
 use super::{Arrival, Intake, Malformed};
 
@@ -140,6 +141,7 @@ impl AppDecoder {
                     None => return self.wait(Step::Commit(message)),
                     Some(commit) => {
                         message.commit = Index(commit);
+                        check_numbers(&message)?;
                         return Ok(Some(Arrival::Message(message)));
                     }
                 },

@@ -103,7 +103,7 @@ pub fn encode_message(message: &Message, out: &mut BytesMut) {
 /// Reads a message. Entries' data, the snapshot's and the context are slices of `data`.
 ///
 /// # Errors
-/// Not a message, of a kind that is not known, or with absurdly many entries.
+/// Not a message, of a kind that is not known, with absurd numbers or absurdly many entries.
 pub fn decode_message(mut data: Bytes) -> Result<Message, Malformed> {
     let mut message = Message::default();
     while let Some(field) = field(&mut data)? {
@@ -137,8 +137,23 @@ pub fn decode_message(mut data: Bytes) -> Result<Message, Malformed> {
         }
     }
     message.snapshot = message.snapshot.filter(|snapshot| snapshot.index.0 > 0);
+    check_numbers(&message)?;
     Ok(message)
 }
+
+/// Refuses terms and positions that no cluster ever comes to. With one of them a member
+/// that believes it could never be elected, or count on, again.
+pub(crate) fn check_numbers(message: &Message) -> Result<(), Malformed> {
+    let Message { term, log_term, index, commit, reject_hint, .. } = message;
+    let own = [term.0, log_term.0, index.0, commit.0, reject_hint.0];
+    let snapshot = message.snapshot.iter().flat_map(|of| [of.index.0, of.term.0]);
+    let entries = message.entries.iter().flat_map(|of| [of.index.0, of.term.0]);
+    let absurd = own.into_iter().chain(snapshot).chain(entries).any(|n| n > NUMBER_MAX);
+    if absurd { Err(Malformed("a term or an index is out of range")) } else { Ok(()) }
+}
+
+/// As far as our own raft goes.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
 
 const WIRE_TYPE: Malformed = Malformed("a field has the wrong wire type");
 

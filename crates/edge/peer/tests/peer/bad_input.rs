@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mainstay_driver::Transport as _;
 use mainstay_peer::codec::encode_message;
-use mainstay_raft::{Message, MessageKind};
+use mainstay_raft::{Entry, Message, MessageKind};
 use mainstay_types::limits::PEER_REMOTES_MAX;
 use mainstay_types::{Index, MemberId, Term};
 
@@ -134,11 +134,24 @@ fn posts_of_messages() {
     refused(&answer, 500, "error processing raft message\n");
     assert!(answer.head.contains("\r\nconnection: close"));
     b.fake.full.store(false, Ordering::Relaxed);
-    // Absurd numbers are raft's business; they arrive as they are.
-    let absurd =
-        Message { term: Term(u64::MAX), index: Index(u64::MAX), log_term: Term(u64::MAX), ..good };
-    refused(&post(&absurd), 204, "");
-    assert_eq!(b.fake.take(1), [absurd]);
+    // Numbers that nobody comes to.
+    let far = u64::MAX - 1;
+    let entry =
+        |term, index| vec![Entry { term: Term(term), index: Index(index), ..Entry::default() }];
+    for absurd in [
+        Message { term: Term(far), ..good.clone() },
+        Message { log_term: Term(far), ..good.clone() },
+        Message { index: Index(far), ..good.clone() },
+        Message { commit: Index(far), ..good.clone() },
+        Message { reject_hint: Index(far), ..good.clone() },
+        Message { entries: entry(far, 1), ..good.clone() },
+        Message { entries: entry(1, far), ..good.clone() },
+    ] {
+        let answer = post(&absurd);
+        refused(&answer, 400, "error unmarshalling raft message\n");
+        assert!(answer.head.contains("\r\nconnection: close"));
+    }
+    assert!(b.fake.until(|seen| Some(seen.messages.is_empty())));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod bad_input;
 mod go_member;
 mod messages;
+mod shunned;
 mod snapshots;
 mod support;
+mod timeouts;
 mod tls;

@@ -237,7 +237,7 @@ fn silent_streams_stay_open() {
 #[test]
 fn a_membership_that_comes_early_waits_for_the_member() {
     let b = Node::start(2);
-    let options = mainstay_peer::Options { peer_urls: vec![], dial_timeout: PATIENCE };
+    let options = mainstay_peer::Options::new(Vec::new());
     let transport = mainstay_peer::PeerTransport::start(options, None).expect("a transport");
     let fake = Fake::new(1, CLUSTER);
     transport.follow(&std::sync::Arc::new(membership(&[b.as_member()])));

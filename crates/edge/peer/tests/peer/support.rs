@@ -15,7 +15,7 @@ use mainstay_membership::{Member, Membership};
 use mainstay_peer::{IncomingSnapshot, Local, Options, PeerHttp, PeerTransport, Refused};
 use mainstay_raft::{Entry, Message, MessageKind};
 use mainstay_server::{ClientTls, RaftFace as _};
-use mainstay_types::{ClusterId, Index, MemberId, Term};
+use mainstay_types::{ClusterId, Index, MemberId, Term, Version};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -49,6 +49,8 @@ pub(crate) struct Fake {
     pub(crate) full: AtomicBool,
     pub(crate) batches: AtomicUsize,
 }
+    /// Talks to nobody.
+    pub(crate) shuns: AtomicBool,
 
 impl Fake {
     pub(crate) fn new(member: u64, cluster: ClusterId) -> Arc<Fake> {
@@ -60,6 +62,7 @@ impl Fake {
             full: AtomicBool::new(false),
             batches: AtomicUsize::new(0),
         })
+            shuns: AtomicBool::new(false),
     }
 
     fn note(&self, change: impl FnOnce(&mut Seen)) {
@@ -101,6 +104,11 @@ impl Local for Fake {
     }
 
     fn receive(&self, message: Message) -> Result<(), Refused> {
+    fn shuns(&self, member: MemberId, version: Version) -> Option<String> {
+        let shuns = self.shuns.load(Ordering::SeqCst);
+        shuns.then(|| format!("not with {member}, which runs {version}"))
+    }
+
         if self.full.load(Ordering::Relaxed) {
             return Err(Refused::Full);
         }
@@ -291,8 +299,19 @@ impl Node {
     ) -> Node {
         let scheme = if listen.is_some() { "https" } else { "http" };
         let (url, address) = (format!("{scheme}://{}", door.address), door.address);
-        let options = Options { peer_urls: vec![url.clone()], dial_timeout: PATIENCE };
+        let options = Options { dial_timeout: PATIENCE, ..tune(Options::new(vec![url.clone()])) };
         let transport = PeerTransport::start(options, dial).expect("a transport");
+    ) -> Node {
+        Node::start_tuned(door, fake, dial, listen, |options| options)
+    }
+
+    /// With other timeouts.
+    pub(crate) fn start_tuned(
+        door: Door,
+        fake: Arc<Fake>,
+        dial: Option<ClientTls>,
+        listen: Tls,
+        tune: impl FnOnce(Options) -> Options,
         transport.attach(Arc::clone(&fake) as Arc<dyn Local>);
         let serving = Some(Serving::start(door, transport.face(), listen));
         Node { fake, transport, url, address, serving }

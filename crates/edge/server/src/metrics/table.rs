@@ -104,6 +104,14 @@ fn server<M: Member>(t: &mut Table, member: &M) {
         "Learners promoted while this member led.",
         stats.learners_promoted.get(),
     );
+    let failures = stats.learners_not_promoted.get();
+    let by_reason = |(reason, count)| Sample::Value(vec![("Reason", reason)], count as f64);
+    t.add(
+        Type::Counter,
+        "etcd_server_learner_promote_failures",
+        "Learners that were not promoted while this member led.",
+        failures.into_iter().map(by_reason).collect(),
+    );
     t.gauge(
         "etcd_server_snapshot_apply_in_progress_total",
         "1 while a leader's snapshot is installed.",
@@ -333,7 +341,11 @@ fn mvcc<M: Member>(t: &mut Table, member: &M) {
         "The revision compacted to.",
         sizes.compacted as f64,
     );
-    t.gauge("etcd_debugging_auth_revision", "The revision of the auth store.", 1.0);
+    t.gauge(
+        "etcd_debugging_auth_revision",
+        "The revision of the auth store.",
+        member.auth_revision() as f64,
+    );
 }
 
 fn debugging(t: &mut Table, stats: &Stats) {

@@ -36,9 +36,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first bytes and the headers of an HTTP/1 request may take (ours;
 /// etcd 5 min).
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long what was written to another member may lie before the connection is
-/// given up (etcd, `ConnWriteTimeout`).
-const PEER_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve<M: Member>(seat: Rc<Seat<M>>, accepted: Accepted) {
@@ -47,7 +44,7 @@ pub(crate) async fn serve<M: Member>(seat: Rc<Seat<M>>, accepted: Accepted) {
     let result = match socket.settle() {
         Ok(socket) => {
             if listener.face == Face::Peer {
-                socket.give_up_after(PEER_WRITE_TIMEOUT);
+                socket.give_up_after(seat.peer_write_timeout);
             }
             let tls = listener.tls.clone();
             open(&seat, listener.face, listener.plain, tls, socket, remote.clone()).await

@@ -85,6 +85,9 @@ pub(crate) struct Seat<M> {
     pub(crate) limits: Limits,
     pub(crate) max_concurrent_streams: u32,
     pub(crate) keepalive: Keepalive,
+    /// How long what was written to another member may lie before the connection is
+    /// given up.
+    pub(crate) peer_write_timeout: Duration,
     pub(crate) stop: Stop,
     /// Who answers raft's paths; nobody in a server without peers.
     pub(crate) raft: Option<Arc<dyn RaftFace>>,

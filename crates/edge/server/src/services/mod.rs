@@ -4,7 +4,7 @@
 //! answer, who asks (`client-api-version`), whether a leader is needed. Then
 //! one exhaustive match finds the service.
 
-mod auth;
+pub(crate) mod auth;
 mod cluster;
 mod health;
 mod kv;
@@ -78,6 +78,9 @@ impl<M: Member> Services<M> {
 
     /// What is asked of every call before its message is looked at.
     fn admit(&self, call: &Call, unary: bool) -> Result<(), Status> {
+        if self.member().auth_enabled() && !auth::is_open(call.method.rpc) {
+            return Err(auth::not_checked_yet());
+        }
         let standing = self.member().standing();
         if standing.learner {
             let allowed = match call.method.rpc {
@@ -199,9 +202,10 @@ impl<M: Member> Services<M> {
         R: RequestMessages,
         W: ResponseSink,
     {
+        let guarded = |requests| auth::Guarded { member: self.member().clone(), requests };
         match call.method.rpc {
-            Rpc::Watch => self.member().watch(call, requests, responses).await,
-            Rpc::LeaseKeepAlive => self.lease_keep_alive(requests, responses).await,
+            Rpc::Watch => self.member().watch(call, guarded(requests), responses).await,
+            Rpc::LeaseKeepAlive => self.lease_keep_alive(guarded(requests), responses).await,
             Rpc::RangeStream => self.range_stream(requests, responses).await,
             Rpc::Snapshot => self.snapshot(responses).await,
             Rpc::HealthWatch => health::watch(requests, responses).await,

@@ -10,7 +10,7 @@ use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::mainstaypb;
 use mainstay_types::{Index, LeaseId, MemberId, Version};
 
-use super::client::{Answer, Client, frame, run};
+use super::client::{Answer, Client, frame, get, run};
 use super::fake::{Fake, MEMBER, Running, local};
 use crate::errors::{self, Known};
 use crate::member::Member as _;
@@ -144,7 +144,20 @@ fn a_learner_is_promoted_when_it_is_in_sync() {
         assert!(reply.members.iter().all(|member| !member.is_learner));
         assert_known(&client.call(PROMOTE, &promote(0xb)).await, errors::MEMBER_NOT_LEARNER);
         assert!(server.member.asked().is_empty(), "the leader asks nobody");
-        assert_eq!(server.member.stats().learners_promoted.get(), 1);
+        let stats = server.member.stats();
+        assert_eq!(stats.learners_promoted.get(), 1);
+        let failures = stats.learners_not_promoted.get();
+        let failures: Vec<(&str, u64)> =
+            failures.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+        let expected = [
+            (errors::LEARNER_NOT_READY.text, 1),
+            ("membership: ID not found", 1),
+            ("membership: can only promote a learner member", 1),
+        ];
+        assert_eq!(failures, expected);
+        let (_, _, text) = get(&server.address(), "/metrics").await;
+        let line = "etcd_server_learner_promote_failures{Reason=\"membership: ID not found\"} 1\n";
+        assert!(text.contains(line), "{text}");
     });
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +43,7 @@ pub(super) struct State {
     pub(super) hung: AtomicUsize,
     pub(super) pool_jobs: AtomicUsize,
     pub(super) around: Around,
+    pub(super) auth: AtomicBool,
     settings: Settings,
     stats: Stats,
 }
@@ -80,6 +81,7 @@ impl Fake {
             hung: AtomicUsize::new(0),
             pool_jobs: AtomicUsize::new(0),
             around: Around::default(),
+            auth: AtomicBool::new(false),
             settings,
             stats: Stats::default(),
         }))
@@ -177,6 +179,14 @@ impl Member for Fake {
 
     fn stats(&self) -> &Stats {
         &self.0.stats
+    }
+
+    fn auth_enabled(&self) -> bool {
+        self.0.auth.load(Ordering::SeqCst)
+    }
+
+    fn auth_revision(&self) -> u64 {
+        1
     }
 
     fn cluster_version(&self) -> Option<Version> {

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mainstay_proto::etcdserverpb as pb;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -362,4 +365,83 @@ fn a_peer_must_be_where_its_certificate_says() {
     });
     drop(server);
     std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+/// A list that revokes the certificates with these serial numbers.
+fn revocations(authority: &Authority, serials: &[&[u8]]) -> Vec<u8> {
+    let (then, later) = (rcgen::date_time_ymd(2025, 1, 1), rcgen::date_time_ymd(2100, 1, 1));
+    let revoked = |serial: &&[u8]| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(serial),
+        revocation_time: then,
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: then,
+        next_update: later,
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(&authority.issuer).expect("a list").der().to_vec()
+}
+
+#[test]
+fn revoked_certificates_are_refused() {
+    let (dir, authority) = (scratch("revoked"), Authority::new());
+    // One whose first bit is set, which is written with a zero before it.
+    let serials: [&[u8]; 2] = [&[0x91, 2, 3, 4], &[0x11, 2, 3, 4]];
+    let clients = serials.map(|serial| {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        params.serial_number = Some(SerialNumber::from_slice(serial));
+        let cert = params.signed_by(&key, &authority.issuer).expect("a certificate").pem();
+        Leaf { cert, key: key.serialize_pem() }
+    });
+    let mut files = files(&dir, &authority.leaf());
+    files.trusted_ca_file = Some(write(&dir, "ca.pem", &authority.pem));
+    let list = dir.join("revoked.der");
+    let publish = |bytes: &[u8]| {
+        std::fs::write(dir.join("new"), bytes).expect("written");
+        std::fs::rename(dir.join("new"), &list).expect("renamed");
+    };
+    publish(&revocations(&authority, &serials[..1]));
+    files.crl_file = Some(list.clone());
+    let server = serve(files.clone());
+    let address = server.address();
+    run(async {
+        let config = |n: usize| client_config(authority.roots(), Some(&clients[n]), &["http/1.1"]);
+        let refused =
+            async || [is_let_out(&address, config(0)).await, is_let_out(&address, config(1)).await];
+        assert_eq!(refused().await, [true, false]);
+        publish(&revocations(&authority, &serials[1..]));
+        assert_eq!(refused().await, [false, true]);
+        publish(&revocations(&authority, &[]));
+        assert_eq!(refused().await, [false, false]);
+        // Nobody knows any more who is revoked.
+        publish(b"-----BEGIN X509 CRL-----");
+        assert_eq!(refused().await, [true, true]);
+        std::fs::remove_file(&list).expect("removed");
+        assert_eq!(refused().await, [true, true]);
+    });
+    let config = ServerConfig {
+        client_urls: vec!["https://127.0.0.1:0".into()],
+        client_tls: Some(files),
+        ..ServerConfig::default()
+    };
+    let error = Server::bind(config, super::fake::Fake::default()).err().expect("refused");
+    assert!(error.to_string().contains("--client-crl-file "), "{error}");
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+/// Whether a request is not answered: the handshake itself succeeds.
+async fn is_let_out(address: &str, config: ClientConfig) -> bool {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = connect(address, config).await.expect("a handshake");
+    // It may be closed before it is sent.
+    let _ = stream.write_all(GET_HEALTH.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    answer.is_empty()
 }

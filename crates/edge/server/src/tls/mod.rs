@@ -4,6 +4,7 @@ mod allowed;
 mod dial;
 mod load;
 mod reason;
+mod revoked;
 mod san;
 
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
+
+use revoked::Revoked;
 
 pub use allowed::Allowed;
 pub use dial::ClientTls;
@@ -44,6 +47,8 @@ pub struct TlsFiles {
     pub trusted_ca_file: Option<PathBuf>,
     /// `--client-cert-auth`.
     pub client_cert_auth: bool,
+    /// `--client-crl-file`: DER. Whose serial number is in it is not let in.
+    pub crl_file: Option<PathBuf>,
     /// `--peer-cert-allowed-cn` and `-hostname`: whom of those that the authority signed.
     pub allowed: Allowed,
     /// Whether a client must be where its certificate says: peers' listeners, unless
@@ -64,11 +69,17 @@ impl TlsFiles {
             key_file: key_file.into(),
             trusted_ca_file: None,
             client_cert_auth: false,
+            crl_file: None,
             allowed: Allowed::default(),
             check_client_place: false,
             min_version: TlsVersion::Tls12,
             max_version: None,
         }
+    }
+
+    /// The flag of clients is not named like their others.
+    fn crl_prefix(&self) -> &'static str {
+        if self.flag_prefix.is_empty() { "client-" } else { self.flag_prefix }
     }
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
@@ -99,7 +110,7 @@ impl Stamp {
 }
 
 /// The TLS side of a listener.
-pub(crate) struct Tls(Reloaded<ServerConfig>);
+pub(crate) struct Tls(Reloaded<ServerConfig>, Option<Revoked>);
 
 impl Tls {
     /// Reads the files.
@@ -107,7 +118,13 @@ impl Tls {
     /// # Errors
     /// Which flag's file is wrong, and how.
     pub(crate) fn load(files: TlsFiles) -> Result<Tls, TlsError> {
-        Reloaded::load(files, load::server_config).map(Tls)
+        let revoked = files.crl_file.as_deref().map(|path| {
+            let flag = format!("{}crl-file", files.crl_prefix());
+            let path = path.to_owned();
+            Revoked::load(&path).map_err(|problem| TlsError::File { flag, path, problem })
+        });
+        let revoked = revoked.transpose()?;
+        Ok(Tls(Reloaded::load(files, load::server_config)?, revoked))
     }
 
     /// The configuration for the next handshake.
@@ -115,8 +132,9 @@ impl Tls {
         self.0.current()
     }
 
-    /// Checks that a client whose handshake is done is where its certificate says, if
-    /// that is asked for. `remote` is its address; a unix socket has none.
+    /// Checks of a client whose handshake is done that its certificates are not revoked,
+    /// and that it is where the first says, if that is asked for. `remote` is its address; a unix socket has
+    /// none.
     ///
     /// # Errors
     /// Go's words.
@@ -126,6 +144,9 @@ impl Tls {
         remote: &str,
     ) -> Result<(), String> {
         let Some(cert) = shown.and_then(<[_]>::first) else { return Ok(()) };
+        if let (Some(revoked), Some(shown)) = (&self.1, shown) {
+            revoked.check(shown)?;
+        }
         match remote.parse::<SocketAddr>() {
             Ok(remote) if self.0.files.check_client_place => san::check(cert, remote.ip()).await,
             _ => Ok(()),

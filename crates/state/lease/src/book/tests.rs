@@ -51,6 +51,20 @@ fn rows_below_the_minimum_are_raised_when_loaded() {
     assert_eq!(book.lease(id(7)).unwrap().countdown(), 3);
 }
 
+#[test]
+fn which_leases_carry_a_checkpoint_is_known() {
+    let rows = [(1, 0), (2, 40), (3, 50)];
+    let row = |(n, remaining)| Lease { id: id(n), ttl: 100, remaining };
+    let mut book = Book::load(1, rows.map(row));
+    assert_eq!(book.marked().collect::<Vec<_>>(), [id(2), id(3)]);
+    book.checkpoint(id(1), 7);
+    book.checkpoint(id(2), 0);
+    assert_eq!(book.checkpoint(id(9), 7), None);
+    assert_eq!(book.marked().collect::<Vec<_>>(), [id(1), id(3)]);
+    book.revoke(id(1));
+    assert_eq!(book.marked().collect::<Vec<_>>(), [id(3)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]

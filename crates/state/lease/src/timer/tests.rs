@@ -92,6 +92,57 @@ fn a_new_leader_counts_from_the_checkpoint() {
 }
 
 #[test]
+fn a_checkpoint_that_is_left_over_is_cleared_before_a_renewal() {
+    // Made by another leader; this one makes none.
+    let left = Lease { id: LeaseId(1), ttl: 1000, remaining: 40 };
+    let mut timer = Timer::promote(OPTIONS, at(0), Duration::ZERO, [left, lease(2, 1000)]);
+    assert_eq!(timer.marked(10), [LeaseId(1)]);
+    assert_eq!(timer.renew(at(1), LeaseId(1)), Renewal::ClearCheckpoint);
+    timer.checkpointed(at(1), LeaseId(1), 0);
+    assert!(timer.marked(10).is_empty());
+    assert_eq!(timer.time_to_live(at(1), LeaseId(1)), Some((1000, 39)), "it stays as it was");
+    assert_eq!(timer.renew(at(1), LeaseId(1)), Renewal::Renewed(1000));
+    assert_eq!(timer.expired(at(1000), 500), [LeaseId(2)], "the answer was true");
+    assert_eq!(timer.expired(at(1001), 500), [LeaseId(1)]);
+    assert!(timer.due_checkpoints(at(100_000), 10).is_empty());
+}
+
+#[test]
+fn a_checkpoint_that_got_lost_is_due_again() {
+    let options = TimerOptions { checkpoint_every: Some(Duration::from_secs(300)), ..OPTIONS };
+    let mut timer = Timer::promote(options, at(0), Duration::ZERO, [lease(1, 1000)]);
+    let due = |remaining| [Checkpoint { id: LeaseId(1), remaining }];
+    assert_eq!(timer.due_checkpoints(at(300), 10), due(700));
+    assert!(timer.due_checkpoints(at(599), 10).is_empty());
+    assert_eq!(timer.due_checkpoints(at(600), 10), due(400));
+    // Renewed in the moment: nothing to say now, but later.
+    assert_eq!(timer.renew(at(900), LeaseId(1)), Renewal::Renewed(1000));
+    assert!(timer.due_checkpoints(at(900), 10).is_empty());
+    assert_eq!(timer.due_checkpoints(at(1200), 10), due(700));
+    timer.checkpointed(at(1600), LeaseId(1), 300);
+    assert!(timer.due_checkpoints(at(1899), 10).is_empty(), "what is left is too short");
+}
+
+#[test]
+fn checkpoints_and_clearings_do_not_multiply() {
+    let options = TimerOptions { checkpoint_every: Some(Duration::from_secs(300)), ..OPTIONS };
+    let mut timer = Timer::promote(options, at(0), Duration::ZERO, [lease(1, 1000)]);
+    let mut made = 0;
+    for second in (0..30_000).step_by(50) {
+        for checkpoint in timer.due_checkpoints(at(second), 10) {
+            made += 1;
+            timer.checkpointed(at(second), checkpoint.id, checkpoint.remaining);
+        }
+        if timer.renew(at(second), LeaseId(1)) == Renewal::ClearCheckpoint {
+            timer.checkpointed(at(second), LeaseId(1), 0);
+            assert_eq!(timer.renew(at(second), LeaseId(1)), Renewal::Renewed(1000));
+        }
+        assert!(timer.checkpoints.len() <= 3, "{} at {second}", timer.checkpoints.len());
+    }
+    assert!((90..=100).contains(&made), "{made} in a hundred intervals");
+}
+
+#[test]
 fn a_million_leases_fit() {
     let leases = (1..=1_000_000).map(|i| lease(i, 60 + i % 600));
     let mut timer = Timer::promote(OPTIONS, at(0), Duration::from_secs(1), leases);
@@ -111,4 +162,11 @@ fn alarms_of_revoked_leases_do_not_pile_up() {
         timer.revoked(LeaseId(i));
     }
     assert!(timer.alarms.len() <= 2 * REVOKES_PER_SECOND);
+    let options = TimerOptions { checkpoint_every: Some(Duration::from_secs(300)), ..OPTIONS };
+    let mut timer = Timer::promote(options, at(0), Duration::ZERO, []);
+    for i in 1..=100_000 {
+        timer.granted(at(0), lease(i, 1_000_000));
+        timer.revoked(LeaseId(i));
+    }
+    assert!(timer.checkpoints.len() <= 2 * REVOKES_PER_SECOND);
 }

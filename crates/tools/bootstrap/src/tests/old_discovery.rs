@@ -168,3 +168,32 @@ fn the_service_may_send_us_to_another_one() {
     assert_eq!(told, "failed to join discovery cluster (discovery: bad discovery endpoint)");
     assert_eq!(around.asked().len(), 12);
 }
+
+#[test]
+fn a_proxy_is_asked_for_the_whole_url() {
+    let proxy = FakePeer::start();
+    let url = "http://discovery.invalid/v2/keys/d";
+    let me = own_id(url);
+    let base = "http://discovery.invalid:80";
+    let on = |line: &str, reply: Reply| {
+        proxy.on(&line.replace(" /", &format!(" {base}/")), reply);
+    };
+    on(&format!("GET /v2/keys/d/_config/size?{GET}"), ok("{\"node\":{\"value\":\"1\"}}"));
+    let mine = node(&me, "default=http://localhost:2380", 7);
+    let folder = |nodes: &str| {
+        format!(
+            "{{\"action\":\"get\",\"node\":{{\"key\":\"/d\",\"dir\":true,\"nodes\":[{nodes}]}}}}"
+        )
+    };
+    on(&format!("GET /v2/keys/d?{GET}"), indexed(&folder(""), 6));
+    let made = format!("{{\"action\":\"create\",\"node\":{mine}}}");
+    on(&format!("PUT /v2/keys/d/{me}?prevExist=false"), (201, vec![], made.clone()));
+    on(&format!("GET /v2/keys/d/{me}?recursive=false&wait=true&waitIndex=7"), ok(&made));
+    on(&format!("GET /v2/keys/d?{GET}"), indexed(&folder(&mine), 9));
+    let flags = [format!("--discovery={url}"), format!("--discovery-proxy={}", proxy.url())];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    assert_eq!(founders(&flags, FakeNames::default()).len(), 1);
+    assert!(proxy.asked().iter().all(|line| line.contains(base)), "{:?}", proxy.asked());
+    let told = refusal(&[flags[0], "--discovery-proxy=h:x"], FakeNames::default());
+    assert_eq!(told, "failed to join discovery cluster (invalid proxy address \"h:x\")");
+}

@@ -4,6 +4,7 @@
 //! what else runs on the machine. What the real etcd does is checked beside ours where
 //! `MAINSTAY_ETCD_3516` names it.
 
+mod auto_tls;
 mod directory;
 mod http;
 mod kubeadm;

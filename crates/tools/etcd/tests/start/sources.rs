@@ -124,10 +124,10 @@ fn a_file_that_cannot_be_used_stops_the_start() {
         ("name: [m1\n", "error parsing the configuration file"),
         ("just words\n", "not a map"),
         ("name: m1\ninitial-cluster-state: old\n", "unexpected clusterState"),
-        ("name: m1\nauto-tls: true\n", ""),
+        ("name: m1\nallowed-hostname: [m1]\n", ""),
         (
-            "name: m1\nclient-transport-security:\n  auto-tls: true\n",
-            "--auto-tls=true is not supported in this release",
+            "name: m1\nclient-transport-security:\n  allowed-hostname: [m1]\n",
+            "--client-cert-allowed-hostname=m1 is not supported in this release",
         ),
         (
             "name: m1\nexperimental-memory-mlock: true\nmemory-mlock: true\n",
