@@ -1,5 +1,6 @@
 //! Members of ours and of the real etcd in one cluster, live.
 
+mod auth;
 mod control;
 mod hostile;
 mod joining;

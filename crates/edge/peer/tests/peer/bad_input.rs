@@ -193,24 +193,28 @@ fn impostor(body: &'static [u8]) -> (String, std::thread::JoinHandle<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let thread = std::thread::spawn(move || {
-        // Two streams each try a few times.
+        // Two streams each try a few times; neither waits for the other.
         for _ in 0..6 {
-            let Ok((mut socket, _)) = listener.accept() else { return };
-            let _ = socket.set_read_timeout(Some(Duration::from_secs(20)));
-            let mut request = Vec::new();
-            let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\n") && socket.read_exact(&mut byte).is_ok() {
-                request.push(byte[0]);
-            }
-            let length = body.len();
-            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let head = format!("{head}{length:x}\r\n");
-            let _ = socket.write_all(&[head.as_bytes(), body, b"\r\n"].concat());
-            // The reader closes the connection.
-            let _ = socket.read(&mut byte);
+            let Ok((socket, _)) = listener.accept() else { return };
+            std::thread::spawn(move || lie(socket, body));
         }
     });
     (url, thread)
+}
+
+fn lie(mut socket: TcpStream, body: &[u8]) {
+    let _ = socket.set_read_timeout(Some(Duration::from_secs(20)));
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") && socket.read_exact(&mut byte).is_ok() {
+        request.push(byte[0]);
+    }
+    let length = body.len();
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = format!("{head}{length:x}\r\n");
+    let _ = socket.write_all(&[head.as_bytes(), body, b"\r\n"].concat());
+    // The reader closes the connection.
+    let _ = socket.read(&mut byte);
 }
 
 #[test]

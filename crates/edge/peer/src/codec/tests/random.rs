@@ -15,6 +15,11 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..3_u64, any::<u64>(), Just(u64::MAX)]
 }
 
+/// A term or an index, as far as they go.
+fn place() -> impl Strategy<Value = u64> {
+    number().prop_map(|number| number >> 1)
+}
+
 fn data() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..200).prop_map(Bytes::from)
 }
@@ -25,7 +30,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         Just(EntryKind::ConfChange),
         Just(EntryKind::ConfChangeV2)
     ];
-    (number(), number(), kind, data()).prop_map(|(term, index, kind, data)| Entry {
+    (place(), place(), kind, data()).prop_map(|(term, index, kind, data)| Entry {
         term: Term(term),
         index: Index(index),
         kind,
@@ -47,16 +52,16 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
             auto_leave,
         },
     );
-    (data(), 1..u64::MAX, number(), conf_state).prop_map(|(data, index, term, conf_state)| {
+    (data(), 1..u64::MAX >> 1, place(), conf_state).prop_map(|(data, index, term, conf_state)| {
         Snapshot { data, index: Index(index), term: Term(term), conf_state }
     })
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let who = (0..24_usize, number(), number(), number());
-    let place = (number(), number(), vec(entry(), 0..5), number());
-    let rest = (proptest::option::of(snapshot()), any::<bool>(), number(), data());
-    (who, place, rest).prop_map(|((kind, to, from, term), place, rest)| {
+    let who = (0..24_usize, number(), number(), place());
+    let places = (place(), place(), vec(entry(), 0..5), place());
+    let rest = (proptest::option::of(snapshot()), any::<bool>(), place(), data());
+    (who, places, rest).prop_map(|((kind, to, from, term), place, rest)| {
         let (log_term, index, entries, commit) = place;
         let (snapshot, reject, reject_hint, context) = rest;
         Message {

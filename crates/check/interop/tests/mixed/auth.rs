@@ -1,0 +1,120 @@
+//! Authentication that is turned on beside a member that does not check it yet: it follows,
+//! lets nobody in, and keeps away from members that decide some entries otherwise.
+
+use std::process::Command;
+
+use mainstay_interop::cluster::{Cluster, Make, Plan};
+use mainstay_interop::{Peer, peer};
+use mainstay_proto::etcdserverpb as pb;
+
+const NOT_YET: &str = "authentication is enabled, and this build does not check it yet";
+
+/// What the real etcdctl says, asked in root's name through a member.
+fn ctl(cluster: &Cluster, via: usize, args: &[&str]) -> Result<String, String> {
+    let told = Command::new(peer(Peer::Etcdctl).expect("it comes with the etcd"))
+        .arg(format!("--endpoints={}", cluster.nodes[via].endpoint()))
+        .args(args)
+        .env("ETCDCTL_API", "3")
+        .output()
+        .expect("etcdctl runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if told.status.success() { Ok(text(&told.stdout)) } else { Err(text(&told.stderr)) }
+}
+
+const ROOT: &str = "--user=root:secret";
+
+fn enable(cluster: &mut Cluster, via: usize) {
+    for args in [
+        &["user", "add", "root:secret"][..],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        ctl(cluster, via, args).unwrap_or_else(|why| panic!("{args:?}: {why}"));
+    }
+}
+
+fn put(cluster: &Cluster, via: usize) -> Result<(), String> {
+    let put = pb::PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+    cluster.ask(via, |client| async move { client.kv().put(put).await.map(drop) })
+}
+
+fn lets_nobody_in(cluster: &mut Cluster, n: usize) {
+    cluster.eventually("nobody is let in", |cluster| {
+        put(cluster, n).is_err_and(|why| why.contains(NOT_YET)).then_some(())
+    });
+    let health = cluster.http_get(n, "/health").expect("an answer");
+    assert!(health.contains(r#""health":"true""#), "{health}");
+    let metrics = cluster.http_get(n, "/metrics").expect("an answer");
+    assert!(metrics.contains("etcd_server_has_leader 1"), "{metrics}");
+}
+
+#[test]
+fn ours_follows_and_leads_where_authentication_is_on() {
+    let _alone = crate::alone();
+    let plan = Plan::new("auth", &[Make::Go, Make::Go, Make::Ours]);
+    let Some(mut cluster) = plan.our_flag("--unsafe-old-members-with-auth").start() else { return };
+    put(&cluster, 2).expect("before");
+    enable(&mut cluster, 0);
+    lets_nobody_in(&mut cluster, 2);
+    // It leads, and a lease of root's key runs out under it.
+    let id = format!("{:x}", cluster.nodes[2].id);
+    cluster.eventually("ours leads", |cluster| {
+        if cluster.status(2).is_ok_and(|status| status.leader == cluster.nodes[2].id) {
+            return Some(());
+        }
+        for via in 0..2 {
+            // Only one of them leads.
+            let _ = ctl(cluster, via, &[ROOT, "move-leader", &id]);
+        }
+        None
+    });
+    let granted = ctl(&cluster, 0, &[ROOT, "lease", "grant", "2"]).expect("granted");
+    let lease = granted.split_ascii_whitespace().nth(1).expect("an id").to_owned();
+    let lease = format!("--lease={lease}");
+    ctl(&cluster, 0, &[ROOT, "put", &lease, "leased", "v"]).expect("put");
+    cluster.eventually("the lease has run out", |cluster| {
+        let told = ctl(cluster, 1, &[ROOT, "get", "leased"]).ok()?;
+        told.is_empty().then_some(())
+    });
+    assert_eq!(cluster.status(2).expect("open").leader, cluster.nodes[2].id, "under ours");
+    // It boots with it, too.
+    cluster.stop(2);
+    cluster.spawn(2, &[]);
+    cluster.eventually("it answers", |cluster| cluster.status(2).ok());
+    lets_nobody_in(&mut cluster, 2);
+    ctl(&cluster, 0, &[ROOT, "put", "k", "later"]).expect("put");
+    cluster.eventually("all have the same", |cluster| {
+        // The Go members want to know who asks for their status.
+        let told = ctl(cluster, 0, &[ROOT, "get", "k", "-w", "json"]).ok()?;
+        let ours = cluster.status(2).ok()?.revision;
+        told.contains(&format!("\"revision\":{ours},")).then_some(())
+    });
+    // Off again, everybody is let in.
+    ctl(&cluster, 0, &[ROOT, "auth", "disable"]).expect("disabled");
+    cluster.eventually("open again", |cluster| put(cluster, 2).ok());
+    cluster.same_everywhere();
+}
+
+#[test]
+fn ours_keeps_away_from_members_that_decide_otherwise() {
+    let _alone = crate::alone();
+    let plan = Plan::new("auth-old", &[Make::Go, Make::Go, Make::Ours]);
+    let Some(mut cluster) = plan.start() else { return };
+    enable(&mut cluster, 0);
+    let why = "authentication is enabled in this cluster, and member m";
+    cluster.eventually("the old ones are named", |cluster| {
+        let log = cluster.nodes[2].log();
+        let named = |name: &str| log.contains(&format!("{why}{name} ("));
+        (named("1") && named("2") && log.contains("runs etcd 3.5.16")).then_some(())
+    });
+    // Those two are a quorum.
+    ctl(&cluster, 0, &[ROOT, "put", "k", "v"]).expect("put");
+    // Without them it cannot come up, and says why.
+    cluster.stop(2);
+    cluster.spawn(2, &[]);
+    let status = cluster.wait_ended(2);
+    assert_eq!(status.code(), Some(1));
+    let log = cluster.nodes[2].log();
+    assert!(log.contains("failed to start etcd") && log.contains(why), "{log}");
+    assert!(log.contains("--unsafe-old-members-with-auth"), "{log}");
+}
