@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use asks::Told;
 pub use load::{Load, Report};
+use mainstay_bench::{Hosts, HostsError};
 pub use make::Make;
 pub use node::Node;
 pub use wire::Wire;
@@ -24,6 +25,9 @@ use crate::Folder;
 
 /// Nothing that a test waits for takes longer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Hosts for members that join later.
+const GUESTS: usize = 2;
 
 /// How a cluster is made.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +38,14 @@ pub struct Plan {
     pub makes: Vec<Make>,
     /// Flags of every member.
     pub flags: Vec<String>,
-    /// Whether a [`Wire`] lies between the members.
-    pub wired: bool,
-    /// Entries that stay in the log behind a snapshot, for those who are slow; 0 is the
-    /// default.
     /// Flags of every member of ours.
     pub ours: Vec<String>,
+    /// Whether a [`Wire`] lies between the members.
+    pub wired: bool,
+    /// Whether each member has a host of its own.
+    pub on_hosts: bool,
+    /// Entries that stay in the log behind a snapshot, for those who are slow; 0 is the
+    /// default.
     pub catch_up: u64,
 }
 
@@ -56,12 +62,6 @@ impl Plan {
         self
     }
 
-    /// With a [`Wire`] between the members.
-    #[must_use]
-    pub fn wired(mut self) -> Plan {
-        self.wired = true;
-        self
-    }
     /// With a flag for every member of ours.
     #[must_use]
     pub fn our_flag(mut self, flag: &str) -> Plan {
@@ -69,6 +69,19 @@ impl Plan {
         self
     }
 
+    /// With a [`Wire`] between the members.
+    #[must_use]
+    pub fn wired(mut self) -> Plan {
+        self.wired = true;
+        self
+    }
+
+    /// With a network namespace for each member, where the machine allows it.
+    #[must_use]
+    pub fn on_hosts(mut self) -> Plan {
+        self.on_hosts = true;
+        self
+    }
 
     /// Whose logs begin soon behind their snapshots.
     #[must_use]
@@ -78,7 +91,7 @@ impl Plan {
     }
 
     /// Starts the cluster and waits until every member is healthy. `None` when a binary
-    /// is missing.
+    /// is missing, or there are no hosts.
     ///
     /// # Panics
     /// When a member ends or is not healthy in time.
@@ -88,11 +101,16 @@ impl Plan {
                 make.binary()?;
             }
         }
+        let hosts = match self.on_hosts {
+            true => Some(hosts(self.makes.len() + GUESTS)?),
+            false => None,
+        };
         let folder = Folder::new(self.name);
         let wire = self.wired.then(Wire::new).map(Arc::new);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("an event loop");
-        let mut cluster = Cluster { nodes: Vec::new(), wire, runtime, plan: self, folder };
+        // With a thread of its own: connections end while nobody asks anything.
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().expect("an event loop");
+        let mut cluster = Cluster { nodes: Vec::new(), wire, hosts, runtime, plan: self, folder };
         for make in cluster.plan.makes.clone() {
             cluster.new_node(make);
         }
@@ -110,12 +128,28 @@ impl Plan {
     }
 }
 
+/// Hosts for `count` members, or `None` after saying why not.
+fn hosts(count: usize) -> Option<Arc<Hosts>> {
+    match Hosts::new(count) {
+        Ok(hosts) => Some(Arc::new(hosts)),
+        Err(HostsError::Missing(_)) => {
+            crate::missing("ip (iproute2)");
+            None
+        }
+        Err(why) => {
+            eprintln!("\n*** DID NOT RUN: no network namespaces: {why}\n");
+            None
+        }
+    }
+}
+
 /// A running cluster; its processes are killed when it is dropped.
 pub struct Cluster {
     /// Members in the order in which they came; a removed one stays here.
     pub nodes: Vec<Node>,
     /// What lies between the members.
     pub wire: Option<Arc<Wire>>,
+    hosts: Option<Arc<Hosts>>,
     runtime: tokio::runtime::Runtime,
     plan: Plan,
     /// Last: the processes are gone before their data.
@@ -130,6 +164,10 @@ impl Cluster {
         let dir = self.folder.path().join(format!("{name}.etcd"));
         let mut node = Node::new(&name, make, dir, self.plan.flags.clone());
         node.catch_up = self.plan.catch_up;
+        node.ours = self.plan.ours.clone();
+        if let Some(hosts) = &self.hosts {
+            node.on(hosts, n);
+        }
         if let Some(wire) = &self.wire {
             node.known = wire.lay(n, node.listens);
         }
@@ -160,10 +198,45 @@ impl Cluster {
         }
     }
 
+    /// What `from` sends to `to` does not arrive any more.
+    ///
+    /// # Panics
+    /// When the plan has neither wires nor hosts.
+    pub fn cut(&self, from: usize, to: usize) {
+        match (&self.wire, &self.hosts) {
+            (Some(wire), _) => wire.cut(from, to),
+            (None, Some(hosts)) => hosts.cut(from, to).expect("it made the hosts"),
+            (None, None) => panic!("nothing lies between the members"),
+        }
+    }
+
+    /// Cuts every member of `some` from every one of `others`, both ways.
+    ///
+    /// # Panics
+    /// As [`Cluster::cut`].
+    pub fn part(&self, some: &[usize], others: &[usize]) {
+        for (a, b) in some.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))) {
+            self.cut(a, b);
+            self.cut(b, a);
+        }
+    }
+
+    /// Mends all that was cut.
+    ///
+    /// # Panics
+    /// When the hosts are gone.
+    pub fn mend(&self) {
+        if let Some(wire) = &self.wire {
+            wire.mend();
+        }
+        if let Some(hosts) = &self.hosts {
+            hosts.mend().expect("it made the hosts");
+        }
+    }
+
     /// Starts member `n` on the data it has, and waits until it is healthy.
     ///
     /// # Panics
-        node.ours = self.plan.ours.clone();
     /// As [`Cluster::wait_healthy`].
     pub fn restart(&mut self, n: usize) {
         self.spawn(n, &[]);

@@ -125,7 +125,7 @@ impl Member {
     /// # Errors
     /// When there is no connection or no answer.
     pub fn http_get(&self, path: &str) -> Result<String, String> {
-        http_get(self.start.ports.0, path)
+        http_get(&format!("127.0.0.1:{}", self.start.ports.0), path)
     }
 
     /// Ends it with SIGTERM and waits.
@@ -211,8 +211,8 @@ pub fn free_ports() -> (u16, u16) {
     (port(&client), port(&peer))
 }
 
-pub(crate) fn http_get(port: u16, path: &str) -> Result<String, String> {
-    let mut socket = TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string())?;
+pub(crate) fn http_get(endpoint: &str, path: &str) -> Result<String, String> {
+    let mut socket = TcpStream::connect(endpoint).map_err(|e| e.to_string())?;
     socket.set_read_timeout(Some(Duration::from_secs(10))).map_err(|e| e.to_string())?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).map_err(|e| e.to_string())?;

@@ -1,12 +1,15 @@
-//! `cluster SCENE --seed S [--times N] [--writes N] [--size N]`: a cluster of ours and
-//! of the real etcd under load, for as long as is asked. Scenes: `roll` (a rolling swap
-//! there and back), `rounds` (N faults of leaders; each seed has its own mix of makes).
+//! `cluster SCENE --seed S [--times N] [--writes N] [--size N] [--fault NAME] [--lasts MS]
+//! [--hosts yes]`: a cluster of ours and of the real etcd under load, for as long as is
+//! asked. Scenes: `roll` (a rolling swap there and back), `rounds` (N faults of leaders;
+//! each seed has its own mix of makes and its own faults, or only the one that is named).
+//! With `--hosts yes` each member has a network namespace, which only root may.
 
 use std::error::Error;
 use std::io::Write as _;
 use std::time::Instant;
 
-use mainstay_interop::cluster::{Make, Report, scene};
+use mainstay_interop::cluster::scene::{self, Rounds};
+use mainstay_interop::cluster::{Make, Report};
 
 /// How long a leader sleeps or is cut off, in milliseconds.
 const LASTS: std::ops::Range<u64> = 3_000..10_000;
@@ -14,21 +17,28 @@ const LASTS: std::ops::Range<u64> = 3_000..10_000;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let name = args.next().unwrap_or_default();
-    let (mut seed, mut times, mut writes, mut size) = (1, 20, 1_000, 3);
+    let (mut writes, mut size) = (1_000, 3);
+    let mut plan =
+        Rounds { seed: 1, makes: Vec::new(), count: 20, lasts: LASTS, only: None, on_hosts: false };
     while let Some(arg) = args.next() {
-        let value = args.next().unwrap_or_default().parse::<u64>()?;
+        let value = args.next().unwrap_or_default();
         match arg.as_str() {
-            "--seed" => seed = value,
-            "--times" => times = usize::try_from(value)?,
-            "--writes" => writes = usize::try_from(value)?,
-            "--size" => size = usize::try_from(value)?,
-            other => return Err(format!("{other}: --seed, --times, --writes, --size").into()),
+            "--seed" => plan.seed = value.parse()?,
+            "--times" => plan.count = value.parse()?,
+            "--writes" => writes = value.parse()?,
+            "--size" => size = value.parse()?,
+            "--fault" => plan.only = Some(value.parse()?),
+            "--lasts" => plan.lasts = value.parse()?..value.parse::<u64>()? + 1,
+            "--hosts" => plan.on_hosts = value == "yes",
+            other => return Err(format!("{other} is no option").into()),
         }
     }
+    let seed = plan.seed;
+    plan.makes = makes(seed, size);
     let begun = Instant::now();
     let judged = match name.as_str() {
         "roll" => scene::roll(seed, size, writes),
-        "rounds" => scene::rounds(seed, &makes(seed, size), times, LASTS),
+        "rounds" => scene::rounds(&plan),
         other => return Err(format!("{other:?}: roll or rounds").into()),
     };
     let report = judged.ok_or("a peer is missing")?;

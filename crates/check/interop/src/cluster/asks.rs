@@ -212,7 +212,7 @@ impl Cluster {
     /// # Errors
     /// When there is no answer.
     pub fn http_get(&self, n: usize, path: &str) -> Result<String, String> {
-        crate::member::http_get(self.nodes[n].client, path)
+        crate::member::http_get(&self.nodes[n].endpoint(), path)
     }
 
     /// The cluster version as member `n` tells it.

@@ -4,7 +4,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use mainstay_bench::Hosts;
 
 use super::Make;
 
@@ -17,6 +20,8 @@ pub struct Node {
     pub name: String,
     /// Whose binary it runs next.
     pub make: Make,
+    /// The address it listens on.
+    pub address: String,
     /// Port of its client listener.
     pub client: u16,
     /// Port of its peer listener.
@@ -28,13 +33,15 @@ pub struct Node {
     pub(super) dir: PathBuf,
     pub(super) flags: Vec<String>,
     pub(super) catch_up: u64,
+    /// Flags that only a member of ours knows.
+    pub(super) ours: Vec<String>,
+    /// The host it runs on, when it has one of its own.
+    host: Option<(Arc<Hosts>, usize)>,
     child: Option<Child>,
     stopped: bool,
     /// Where the log of this life begins.
     log_from: u64,
 }
-    /// Flags that only a member of ours knows.
-    pub(super) ours: Vec<String>,
 
 impl Node {
     pub(super) fn new(name: &str, make: Make, dir: PathBuf, flags: Vec<String>) -> Node {
@@ -42,6 +49,7 @@ impl Node {
         Node {
             name: name.to_owned(),
             make,
+            address: "127.0.0.1".to_owned(),
             client,
             listens,
             known: listens,
@@ -49,21 +57,28 @@ impl Node {
             dir,
             flags,
             catch_up: 0,
+            ours: Vec::new(),
+            host: None,
             child: None,
             stopped: false,
             log_from: 0,
         }
     }
 
+    /// From now on it runs on this host.
+    pub(super) fn on(&mut self, hosts: &Arc<Hosts>, n: usize) {
+        self.address = hosts.address(n);
+        self.host = Some((Arc::clone(hosts), n));
+    }
+
     /// `host:port` for clients.
     pub fn endpoint(&self) -> String {
-            ours: Vec::new(),
-        format!("127.0.0.1:{}", self.client)
+        format!("{}:{}", self.address, self.client)
     }
 
     /// The URL under which other members know it.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.known)
+        format!("http://{}:{}", self.address, self.known)
     }
 
     /// Where its data is.
@@ -103,16 +118,22 @@ impl Node {
     pub fn command(&self, more: &[String]) -> Option<Command> {
         let binary = self.make.binary()?;
         let client = format!("http://{}", self.endpoint());
-        let mut command = Command::new(binary);
+        let mut command = match &self.host {
+            None => Command::new(binary),
+            Some((hosts, n)) => hosts.command(*n, &binary),
+        };
         command
             .arg(format!("--name={}", self.name))
             .arg(format!("--data-dir={}", self.dir.display()))
             .arg(format!("--listen-client-urls={client}"))
             .arg(format!("--advertise-client-urls={client}"))
-            .arg(format!("--listen-peer-urls=http://127.0.0.1:{}", self.listens))
+            .arg(format!("--listen-peer-urls=http://{}:{}", self.address, self.listens))
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
             .args(&self.flags)
             .args(more);
+        if self.make == Make::Ours {
+            command.args(&self.ours);
+        }
         match self.make {
             _ if self.catch_up == 0 => {}
             Make::Ours => {
@@ -131,9 +152,6 @@ impl Node {
         let all = fs::read(self.log_path()).unwrap_or_default();
         let from = usize::try_from(self.log_from).unwrap_or(0).min(all.len());
         String::from_utf8_lossy(&all[from..]).into_owned()
-        if self.make == Make::Ours {
-            command.args(&self.ours);
-        }
     }
 
     /// The end of [`Node::log`], for a message.

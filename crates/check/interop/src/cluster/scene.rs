@@ -22,17 +22,30 @@ pub enum Fault {
     Makes,
     /// What it sends to one other does not arrive.
     OneWay,
+    /// What others send to it does not arrive.
+    Deaf,
 }
 
-const FAULTS: [Fault; 7] = [
-    Fault::Kill,
-    Fault::Pause,
-    Fault::Alone,
-    Fault::Stop,
-    Fault::Makes,
-    Fault::PauseTwo,
-    Fault::OneWay,
+const FAULTS: [(Fault, &str); 8] = [
+    (Fault::Kill, "kill"),
+    (Fault::Pause, "pause"),
+    (Fault::Alone, "alone"),
+    (Fault::Stop, "stop"),
+    (Fault::Makes, "makes"),
+    (Fault::PauseTwo, "pause-two"),
+    (Fault::OneWay, "one-way"),
+    (Fault::Deaf, "deaf"),
 ];
+
+impl std::str::FromStr for Fault {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Fault, String> {
+        let found = FAULTS.into_iter().find(|(_, known)| *known == name);
+        let known = || FAULTS.map(|(_, name)| name).join(", ");
+        found.map(|(fault, _)| fault).ok_or_else(|| format!("{name:?} is none of {}", known()))
+    }
+}
 
 /// Replaces member `n` by one of the other make on the same data, as an operator would,
 /// and waits until it has taken `writes` writes.
@@ -62,6 +75,9 @@ pub fn swap(cluster: &mut Cluster, load: &Load, n: usize, hand_over: bool, write
         old.other(),
         begun.elapsed()
     );
+    if old == Make::Ours {
+        assert_eq!(load.stuck(n), before.1, "what is under way ends before its member does");
+    }
     load.wait_for_member(cluster, n, writes);
     for m in cluster.running() {
         let version = cluster.cluster_version(m);
@@ -92,18 +108,32 @@ pub fn roll(seed: u64, size: usize, writes: usize) -> Option<Report> {
     Some(judged.unwrap_or_else(|why| panic!("seed {seed}: {why}")))
 }
 
-/// Faults, one after the other, that hit leaders of both makes in turn. `None` when the
-/// real etcd is missing.
+/// Faults, one after the other, that hit leaders of both makes in turn.
+#[derive(Clone, Debug)]
+pub struct Rounds {
+    /// Which faults, whom, and for how long.
+    pub seed: u64,
+    /// The members.
+    pub makes: Vec<Make>,
+    /// How many faults.
+    pub count: usize,
+    /// How long a pause or a cut lasts, in milliseconds.
+    pub lasts: std::ops::Range<u64>,
+    /// This fault only.
+    pub only: Option<Fault>,
+    /// Whether members have hosts of their own, and packets are lost instead of held back.
+    pub on_hosts: bool,
+}
+
+/// Plays them. `None` when the real etcd is missing, or there are no hosts.
 ///
 /// # Panics
 /// When the cluster does not recover, or anything is wrong.
-pub fn rounds(
-    seed: u64,
-    makes: &[Make],
-    count: usize,
-    lasts: std::ops::Range<u64>,
-) -> Option<Report> {
-    let plan = Plan::new("rounds", makes).flag("--snapshot-count=2000").wired();
+pub fn rounds(rounds: &Rounds) -> Option<Report> {
+    let Rounds { seed, makes, count, lasts, only, on_hosts } = rounds;
+    let (seed, count) = (*seed, *count);
+    let plan = Plan::new("rounds", makes).flag("--snapshot-count=2000");
+    let plan = if *on_hosts { plan.on_hosts() } else { plan.wired() };
     let mut cluster = plan.start()?;
     let mut numbers = Numbers::new(seed);
     let load = Load::start(seed, &mut cluster, true);
@@ -116,8 +146,8 @@ pub fn rounds(
             continue;
         };
         cluster.move_leader(*target);
-        let fault = FAULTS[(round / 2 + seed as usize) % FAULTS.len()];
-        let lasts = lasts.start + numbers.below(lasts.end - lasts.start);
+        let fault = only.unwrap_or(FAULTS[(round / 2 + seed as usize) % FAULTS.len()].0);
+        let lasts = lasts.start + numbers.below((lasts.end - lasts.start).max(1));
         let begun = Instant::now();
         strike(&mut cluster, &load, *target, fault, Duration::from_millis(lasts));
         let struck = begun.elapsed();
@@ -173,18 +203,22 @@ fn strike(cluster: &mut Cluster, load: &Load, leader: usize, fault: Fault, lasts
         }
         Fault::OneWay => {
             load.excuse(others[0]);
-            let wire = cluster.wire.clone().expect("the plan has a wire");
-            wire.cut(leader, others[0]);
+            cluster.cut(leader, others[0]);
             std::thread::sleep(lasts);
-            wire.mend();
+            cluster.mend();
+        }
+        Fault::Deaf => {
+            load.excuse(leader);
+            others.iter().for_each(|n| cluster.cut(*n, leader));
+            std::thread::sleep(lasts);
+            cluster.mend();
         }
     }
 }
 
 fn cut(cluster: &Cluster, load: &Load, few: &[usize], many: &[usize], lasts: Duration) {
     few.iter().for_each(|n| load.excuse(*n));
-    let wire = cluster.wire.clone().expect("the plan has a wire");
-    wire.part(few, many);
+    cluster.part(few, many);
     std::thread::sleep(lasts);
-    wire.mend();
+    cluster.mend();
 }

@@ -82,15 +82,6 @@ impl Wire {
         self.cuts.send_modify(|cuts| cuts.extend([(from, to)]));
     }
 
-    /// Cuts every member of `some` from every one of `others`, both ways.
-    pub fn part(&self, some: &[usize], others: &[usize]) {
-        self.cuts.send_modify(|cuts| {
-            for (a, b) in some.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))) {
-                cuts.extend([(a, b), (b, a)]);
-            }
-        });
-    }
-
     /// Mends all.
     pub fn mend(&self) {
         self.cuts.send_modify(BTreeSet::clear);

@@ -111,6 +111,14 @@ impl Record {
         self.excused.iter().any(|window| window.0 == n && window.2.is_none())
     }
 
+    /// Whether what was sent then was under way when member `n` was told to end, or came
+    /// later.
+    pub(super) fn was_ending(&self, n: usize, sent: Duration) -> bool {
+        let ends = self.excused.iter().filter(|window| window.0 == n);
+        ends.map(|window| window.1)
+            .any(|from| sent + super::UNDER_WAY >= from && sent < from + super::ANSWER_PATIENCE)
+    }
+
     /// Notes an answer, and holds it to what was acknowledged before it was asked for.
     pub(super) fn answered(
         &mut self,
