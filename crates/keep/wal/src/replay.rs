@@ -1,5 +1,6 @@
 //! Reading a whole log.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -114,10 +115,25 @@ pub(crate) fn read_all(
     read_segment(last, crc, true, visit)
 }
 
+/// How the log stands to the snapshot that it is read from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ties {
+    /// Its own entry, or a record that counts, is that of the snapshot: what is behind it
+    /// goes on from there.
+    Holds,
+    /// It is another log.
+    Other,
+    /// As `Other`, and the last record was the snapshot's: a leader sent it. Once everything
+    /// up to it is committed, raft has dropped what was there before. (etcd keeps what is
+    /// behind it, entries of an older term.)
+    Received,
+}
+
 /// Gathers what the records of a log say.
 pub(crate) struct Collector {
     from: SnapshotMark,
     found: bool,
+    ties: Ties,
     metadata: Option<Metadata>,
     hard_state: HardState,
     entries: Vec<Entry>,
@@ -130,6 +146,7 @@ impl Collector {
         Collector {
             from: from.clone(),
             found: false,
+            ties: if from.index == Index(0) { Ties::Holds } else { Ties::Other },
             metadata: None,
             hard_state: HardState::default(),
             entries: Vec::new(),
@@ -147,7 +164,14 @@ impl Collector {
                     return Err(place.corrupt(&expected, &found));
                 }
             }
-            Content::State(state) => self.hard_state = state,
+            Content::State(state) => {
+                if self.ties == Ties::Received && state.commit >= self.from.index {
+                    self.entries.clear();
+                    self.last_index = self.from.index;
+                    self.ties = Ties::Holds;
+                }
+                self.hard_state = state;
+            }
             Content::Snapshot(mark) => {
                 if mark.index == self.from.index {
                     if mark.term != self.from.term {
@@ -156,11 +180,15 @@ impl Collector {
                         return Err(place.corrupt(&expected, &found));
                     }
                     self.found = true;
+                    if self.ties == Ties::Other {
+                        self.ties = Ties::Received;
+                    }
                 }
                 self.last_index = self.last_index.max(mark.index);
             }
             Content::Entry(entry) => {
                 self.last_index = entry.index;
+                self.ties = self.ties_with(&entry);
                 if entry.index > self.from.index {
                     self.take_entry(place, entry)?;
                 } else {
@@ -171,6 +199,17 @@ impl Collector {
             }
         }
         Ok(())
+    }
+
+    fn ties_with(&self, entry: &Entry) -> Ties {
+        let SnapshotMark { index, term, .. } = self.from;
+        match entry.index.cmp(&index) {
+            Ordering::Equal if entry.term == term => Ties::Holds,
+            Ordering::Less | Ordering::Equal => Ties::Other,
+            // The record did not count, or the entry is behind it.
+            Ordering::Greater if self.ties == Ties::Received => Ties::Other,
+            Ordering::Greater => self.ties,
+        }
     }
 
     /// A later entry replaces the one at its index and everything behind it.

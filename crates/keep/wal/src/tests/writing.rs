@@ -201,3 +201,52 @@ fn a_full_disk_does_not_stop_a_segment_from_growing() {
     assert_eq!(disk.paths().len(), 2, "{:?}", disk.paths());
     assert_eq!(read(&disk, dir(), &ZERO).unwrap().entries.len(), 17);
 }
+
+/// A leader's snapshot takes the place of a log that had gone another way, also of what is
+/// behind it there: raft has dropped that, and nothing may be left when the power goes
+/// before the first entry of the new way is written (sim seed 207698). etcd keeps it.
+#[test]
+fn a_received_snapshot_replaces_the_log_behind_it_once_it_counts() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    let old: Vec<Entry> = (1..=12).map(|index| entry(1, index, "old")).collect();
+    wal.save(Some(&state(1, 1, 5)), &old, true).unwrap();
+    let received = mark(2, 8);
+    // A crash before the commit index that makes it count: the old log goes on.
+    wal.save_snapshot(&received).unwrap();
+    wal.save(Some(&state(1, 1, 6)), &[entry(1, 13, "old")], true).unwrap();
+    assert_eq!(read(&disk, dir(), &ZERO).unwrap().entries.len(), 13);
+    // It is received again, and counts.
+    wal.save_snapshot(&received).unwrap();
+    wal.save(Some(&state(2, 0, 8)), &[], true).unwrap();
+    let replay = read(&disk, dir(), &received).unwrap();
+    assert_eq!((replay.entries, replay.hard_state), (Vec::new(), state(2, 0, 8)));
+    drop(wal);
+    let (mut wal, replay) = open(&disk, &received, WalOptions::default()).unwrap();
+    assert_eq!((replay.entries.len(), wal.last_index()), (0, Index(8)));
+    // What comes then stays, whatever else is recorded.
+    let new = [entry(2, 9, "new"), entry(2, 10, "new")];
+    wal.save(Some(&state(2, 0, 9)), &new, true).unwrap();
+    wal.save_snapshot(&received).unwrap();
+    wal.save(Some(&state(2, 0, 10)), &[], true).unwrap();
+    wal.close().unwrap();
+    let (_, replay) = open(&disk, &received, WalOptions::default()).unwrap();
+    assert_eq!(replay.entries, new);
+}
+
+/// A snapshot that was taken here leaves what is behind it.
+#[test]
+fn a_taken_snapshot_leaves_the_log_behind_it() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    let all: Vec<Entry> = (1..=12).map(|index| entry(1, index, "kept")).collect();
+    wal.save(Some(&state(1, 1, 8)), &all, true).unwrap();
+    wal.save_snapshot(&mark(1, 8)).unwrap();
+    wal.save(Some(&state(2, 1, 9)), &[], true).unwrap();
+    assert_eq!(read(&disk, dir(), &mark(1, 8)).unwrap().entries, all[8..]);
+    // Also when the entry at its place was written twice.
+    wal.save(Some(&state(3, 1, 9)), &[entry(3, 10, "a"), entry(3, 11, "b")], true).unwrap();
+    wal.save_snapshot(&mark(3, 10)).unwrap();
+    wal.save(Some(&state(4, 1, 10)), &[], true).unwrap();
+    assert_eq!(read(&disk, dir(), &mark(3, 10)).unwrap().entries, [entry(3, 11, "b")]);
+}
