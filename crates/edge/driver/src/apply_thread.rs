@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::boot::take_membership;
 use crate::committer::StateAt;
-use crate::consensus::Command;
+use crate::consensus::desk::Place;
 use crate::handle::RequestError;
 use crate::incoming::received_db;
 use crate::notes::Note;
@@ -62,6 +62,11 @@ impl ApplyHandle {
     pub(crate) fn new() -> (ApplyHandle, Receiver<Order>) {
         let (orders, queue) = bounded(QUEUE_MAX);
         (ApplyHandle { orders, queued: Arc::default() }, queue)
+    }
+
+    /// Orders that are queued or being carried out.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Acquire)
     }
 
     pub(crate) fn apply(&self, entries: Vec<Entry>) {
@@ -148,25 +153,23 @@ pub(crate) fn run(shared: &Shared, applier: &Mutex<Applier>, orders: &Receiver<O
             None => orders.recv(),
             Some(due) => orders.recv_timeout(due.saturating_sub(shared.clock.now())),
         };
-        let mut applier = applier.lock();
         match order {
             Ok(Order::Apply(entries)) => {
-                applier.apply(&entries);
+                applier.lock().apply(&entries);
                 shared.apply.queued.fetch_sub(1, Ordering::AcqRel);
-                // A full queue means the consensus thread is awake and will look by itself.
-                let _ = shared.consensus.try_send(Command::Wake);
+                shared.consensus.work_here(Place::Apply);
             }
             Ok(Order::Install(snapshot)) => {
-                applier.install(&snapshot);
+                applier.lock().install(&snapshot);
                 shared.apply.queued.fetch_sub(1, Ordering::AcqRel);
-                // As above.
-                let _ = shared.consensus.try_send(Command::Wake);
+                shared.consensus.work_here(Place::Apply);
             }
-            Ok(Order::Ask(question)) => question(&applier.machine),
-            Ok(Order::TakeSnapshot) => applier.take_snapshot(),
+            Ok(Order::Ask(question)) => question(&applier.lock().machine),
+            Ok(Order::TakeSnapshot) => applier.lock().take_snapshot(),
             Ok(Order::Look) | Err(Nothing::Timeout) => {}
             Ok(Order::Stop) | Err(Nothing::Closed) => return,
         }
+        let mut applier = applier.lock();
         applier.compact_when_due();
         if applier.failed {
             return;
@@ -407,10 +410,10 @@ impl Applier {
         }
         shared.membership.store(Arc::clone(self.machine.membership()));
         shared.alarms.store(Arc::clone(self.machine.alarms()));
+        shared.take_auth(self.machine.auth());
         // A follower's: only a leader counts leases down.
         shared.leases.demote();
         let view = self.machine.view();
-        shared.take_auth(self.machine.auth());
         let (revision, compacted) = (view.revision(), view.compact_revision());
         self.compacted = compacted;
         shared.hashes.clear();

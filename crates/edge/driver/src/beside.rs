@@ -54,7 +54,11 @@ impl Handle {
     /// serve without it ends with that.
     pub fn shuns(&self, member: MemberId, version: Version) -> Option<String> {
         let shared = &self.shared;
-        if !self.auth_enabled() || shared.options.old_members_with_auth || decides_alike(version) {
+        if !self.auth_enabled() {
+            return None;
+        }
+        if shared.options.old_members_with_auth || decides_alike(version) {
+            shared.shunned.lock().remove(&member);
             return None;
         }
         let membership = shared.membership.load();
@@ -66,7 +70,7 @@ impl Handle {
              {old}, {middle} or {new}. Upgrade it first, or take the risk with \
              --unsafe-old-members-with-auth (ETCD_UNSAFE_OLD_MEMBERS_WITH_AUTH=true)"
         );
-        *shared.shunned.lock() = Some(why.clone());
+        shared.shunned.lock().insert(member, why.clone());
         Some(why)
     }
 }

@@ -1,11 +1,12 @@
-//! The consensus thread: feeds the member's mind and carries out its effects.
+//! Consensus: feeds the member's mind and carries out its effects.
 //!
-//! It owns raft and nothing else. In a cluster it never waits for a disk: entries to
-//! persist go to the log thread, committed ones to the apply thread, and both tell
-//! their progress through a cell each, with a wake-up that may be dropped when this
-//! thread's queue is full, because then it is awake anyway. A lone voter has nobody
-//! to wait for it, and writes its log itself.
+//! It owns raft and nothing else, and is worked on by one thread at a time, see `desk`.
+//! A leader with followers never waits for a disk: entries to persist go to the log
+//! thread, committed ones to the apply thread, and both tell their progress through a
+//! cell each. A lone voter has nobody to wait for it, and writes its log itself; a
+//! follower writes where its leader's messages arrive, while the disk is quick.
 
+pub(crate) mod desk;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -22,19 +23,26 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::apply_thread::Applier;
-use crate::handle::RequestError;
+use crate::courier::{self, Letter, Mailbox, Post};
+use crate::handle::{RequestError, RequestField};
 use crate::log_thread::{LogHandle, Persist};
-use crate::queue::{Nothing, Receiver};
+use crate::queue::Receiver;
 use crate::shared::Shared;
 use crate::transport::DbCopy;
+use desk::Place;
 
 /// Commands taken in one turn, so that one Persist covers everything that waits.
 const TURN_COMMANDS_MAX: usize = 4096;
 
-/// Entries of a turn that are applied on this thread; more are worth a wake-up.
+/// Entries of a turn that are applied where they commit; more are worth a wake-up.
 const APPLIED_HERE_MAX: usize = 4;
 /// Bytes of such an entry.
 const APPLIED_HERE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that a follower writes where they arrive; more are worth a wake-up.
+const WRITTEN_HERE_BYTES_MAX: usize = 256 * 1024;
+/// Orders that the log and the apply thread may be behind for others to work here: the
+/// queues are longer, so that nobody else than the consensus thread waits for room.
+const ORDERS_BEHIND_MAX: usize = 256;
 
 /// What others want of the consensus thread.
 pub(crate) enum Command {
@@ -45,11 +53,13 @@ pub(crate) enum Command {
     /// Append a change of the configuration; its slot is in the waiters' table.
     ProposeChange { id: u64, change: ConfChange },
     /// Tell when this member's view reflects everything acknowledged before.
-    Read { slot: oneshot::Sender<Result<(), RequestError>> },
+    Read { slot: ReadSlot },
     /// A message from another member, and what it counts in the inbox.
     Peer { message: Message, bytes: usize },
     /// A message to this member was lost, or its connection.
     Unreachable(MemberId),
+    /// The host of this member says that it does not run any more.
+    Gone(MemberId),
     /// A snapshot to this member has arrived, or not.
     SnapshotSent { to: MemberId, ok: bool },
     /// Hand leadership to this member.
@@ -62,15 +72,34 @@ pub(crate) enum Command {
     Stop,
 }
 
-type ReadSlot = oneshot::Sender<Result<(), RequestError>>;
+/// Where the answer to a read goes, and by whose hand.
+pub(crate) struct ReadSlot {
+    sender: oneshot::Sender<Result<(), RequestError>>,
+    mailbox: Option<Arc<Mailbox>>,
+}
 
-/// The thread's state.
+impl ReadSlot {
+    /// For a task, or the whole, of the calling thread.
+    pub(crate) fn here() -> (ReadSlot, oneshot::Receiver<Result<(), RequestError>>) {
+        let (sender, answer) = oneshot::channel();
+        (ReadSlot { sender, mailbox: courier::mailbox() }, answer)
+    }
+
+    /// Whether nobody waits for it any more.
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// What is worked on at the desk.
 pub(crate) struct Consensus {
     shared: Arc<Shared>,
     member: Member,
     log: LogHandle,
     applier: Arc<Mutex<Applier>>,
     commands: Receiver<Command>,
+    /// On whose thread this turn is.
+    place: Place,
     effects: Vec<Effect>,
     next_tick: Duration,
     /// Applied index last told to the member.
@@ -92,6 +121,8 @@ pub(crate) struct Consensus {
     advance_due: bool,
     /// The leader and term last told.
     told: (MemberId, Term),
+    /// The member was told to stop.
+    ending: bool,
 }
 
 impl Consensus {
@@ -111,6 +142,7 @@ impl Consensus {
             log,
             applier,
             commands,
+            place: Place::Own,
             effects: Vec::new(),
             next_tick,
             applied,
@@ -123,38 +155,51 @@ impl Consensus {
             outgoing: BTreeMap::new(),
             advance_due,
             told: (MemberId::NONE, Term(0)),
+            ending: false,
         }
     }
 
-    /// Runs until stopped or until the last handle is gone.
-    pub(crate) fn run(mut self) {
+    /// What the start itself wants to be done; answers how long nothing is due then.
+    fn begin(&mut self) -> Duration {
         self.carry_out();
-        loop {
-            let patience = self.next_tick.saturating_sub(self.shared.clock.now());
-            let flow = match self.commands.recv_timeout(patience) {
-                Ok(command) => self.turn(command),
-                Err(Nothing::Timeout) => Flow::Go,
-                Err(Nothing::Closed) => Flow::End,
-            };
-            if flow == Flow::End {
-                self.settle();
-                break;
-            }
-            self.tick_when_due();
-            self.take_progress();
-            self.carry_out();
+        self.patience()
+    }
+
+    /// Works through what waits.
+    fn work(&mut self, place: Place) -> Flow {
+        self.place = place;
+        if self.ending || self.turn() == Flow::End {
+            self.ending = true;
+            return Flow::End;
         }
+        self.tick_when_due();
+        self.take_progress();
+        self.carry_out();
+        Flow::Go
+    }
+
+    /// Until the next tick.
+    fn patience(&self) -> Duration {
+        self.next_tick.saturating_sub(self.shared.clock.now())
+    }
+
+    /// Whether nobody has to wait for room in a queue.
+    fn is_calm(&self) -> bool {
+        self.log.queued().max(self.shared.apply.queued()) < ORDERS_BEHIND_MAX
+    }
+
+    /// The last of it: nobody is answered any more.
+    fn end(&mut self) {
         self.refuse_all_reads(&RequestError::Stopped);
     }
 
-    /// Feeds `first` and whatever else waits.
-    fn turn(&mut self, first: Command) -> Flow {
+    /// Feeds whatever waits.
+    fn turn(&mut self) -> Flow {
         // Who proposes a change because the one before is answered finds it applied here too.
         self.take_applied();
         let mut reads = Vec::new();
-        let mut next = Some(first);
         let mut taken = 0;
-        while let Some(command) = next {
+        while let Some(command) = self.commands.try_recv() {
             match command {
                 Command::Propose { id, data } => self.feed(Input::Propose { id, data }),
                 Command::ProposeAsLeader { id, term, data } => {
@@ -171,6 +216,7 @@ impl Consensus {
                 Command::Read { slot } => reads.push(slot),
                 Command::Peer { message, bytes } => self.take_message(message, bytes),
                 Command::Unreachable(peer) => self.feed(Input::Unreachable(peer)),
+                Command::Gone(peer) => self.feed(Input::Gone(peer)),
                 Command::SnapshotSent { to, ok } => self.feed(Input::SnapshotSent { to, ok }),
                 Command::Transfer(to) => self.feed(Input::TransferLeader(to)),
                 Command::Peers { slot } => {
@@ -181,7 +227,10 @@ impl Consensus {
                 Command::Stop => return Flow::End,
             }
             taken += 1;
-            next = if taken < TURN_COMMANDS_MAX { self.commands.try_recv() } else { None };
+            if taken == TURN_COMMANDS_MAX {
+                self.shared.consensus.ring();
+                break;
+            }
         }
         if !reads.is_empty() {
             self.read_ctx += 1;
@@ -198,6 +247,7 @@ impl Consensus {
         }
         self.count_late_heartbeats(now);
         self.feed(Input::Tick);
+        self.forget_who_gave_up();
         let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.shared.cells.ticked_ms.store(millis, Ordering::Release);
         // After a pause (SIGSTOP, a stalled machine) missed ticks are not made up
@@ -225,6 +275,7 @@ impl Consensus {
     /// tick makes raft write down how far it has committed (see `Output`), so that
     /// whoever opens the log next knows it at once.
     fn settle(&mut self) {
+        self.place = Place::Own;
         loop {
             self.take_progress();
             self.carry_out();
@@ -276,7 +327,7 @@ impl Consensus {
 
     fn persist(&mut self, persist: Persist) {
         self.marks.0 = persist.mark;
-        if !self.member.is_lone_leader() {
+        if !self.writes_here(&persist) {
             return self.log.persist(persist);
         }
         // In order: what the log thread wrote came before.
@@ -286,21 +337,39 @@ impl Consensus {
         }
     }
 
+    /// Whether a write is done on this thread, see [`LogHandle::persist_here`].
+    fn writes_here(&self, persist: &Persist) -> bool {
+        match self.place {
+            Place::Own => self.member.is_lone_leader(),
+            Place::Peer => {
+                let bytes: usize = persist.entries.iter().map(|entry| entry.data.len()).sum();
+                self.member.status().role != Role::Leader
+                    && persist.snapshot.is_none()
+                    && bytes <= WRITTEN_HERE_BYTES_MAX
+                    && self.log.is_quick()
+            }
+            Place::Shard | Place::Log | Place::Apply => false,
+        }
+    }
+
     fn persisted(&mut self, mark: Mark) {
         self.marks.1 = mark;
         self.install_when_durable(mark);
         self.feed(Input::Persisted(mark));
     }
 
-    /// A few small entries of a lone voter are applied here: nobody waits for this
-    /// thread's heartbeats meanwhile.
+    /// A few small entries are applied here: of any kind where nobody waits for this
+    /// member's heartbeats meanwhile, puts elsewhere.
     fn apply(&mut self, entries: Vec<Entry>) {
+        let alone = self.member.is_lone_leader();
         let few = entries.len() <= APPLIED_HERE_MAX
             && entries.iter().all(|entry| {
                 // A configuration change tells this thread, which must not wait for itself.
-                entry.kind == EntryKind::Normal && entry.data.len() <= APPLIED_HERE_BYTES_MAX
+                entry.kind == EntryKind::Normal
+                    && entry.data.len() <= APPLIED_HERE_BYTES_MAX
+                    && (alone || is_put(&entry.data))
             });
-        if few && self.member.is_lone_leader() {
+        if few && self.place != Place::Apply {
             self.shared.apply.apply_here(&self.applier, entries);
             self.take_applied();
         } else {
@@ -348,26 +417,18 @@ impl Consensus {
     }
 
     fn answer_reads(&mut self) {
-        let later = self.waiting.split_off(&self.applied.next());
-        for (_, slots) in std::mem::replace(&mut self.waiting, later) {
-            for slot in slots {
-                // The reader may have given up.
-                let _ = slot.send(Ok(()));
-            }
+        if self.waiting.is_empty() {
+            return;
         }
+        let later = self.waiting.split_off(&self.applied.next());
+        let ready = std::mem::replace(&mut self.waiting, later);
+        answer(ready.into_values().flatten(), &Ok(()));
     }
 
     fn refuse_all_reads(&mut self, error: &RequestError) {
-        if *error == RequestError::LeaderChanged {
-            // etcd counts rounds, not readers.
-            self.shared.stats.read_indexes_failed.add(self.asking.len() as u64);
-        }
         let asking = std::mem::take(&mut self.asking).into_values();
         let waiting = std::mem::take(&mut self.waiting).into_values();
-        for slot in asking.chain(waiting).flatten() {
-            // The reader may have given up.
-            let _ = slot.send(Err(error.clone()));
-        }
+        answer(asking.chain(waiting).flatten(), &Err(error.clone()));
     }
 
     fn tell_standing(&mut self) {
@@ -383,7 +444,38 @@ impl Consensus {
         self.lone_since = lone.then(|| self.lone_since.unwrap_or(status.commit));
         let shown = self.lone_since.is_some_and(|since| self.applied >= since);
         cells.lone_leader.store(shown, Ordering::Release);
+        self.shared.consensus.reserve(lone || self.ending);
     }
+}
+
+/// Gives many readers their answer; a thread that gathers wakes once.
+fn answer(slots: impl Iterator<Item = ReadSlot>, answer: &Result<(), RequestError>) {
+    let mut post = Post::default();
+    for ReadSlot { sender, mailbox } in slots {
+        post.add(mailbox, Letter::Read(sender, answer.clone()));
+    }
+}
+
+/// Whether an entry is an InternalRaftRequest with a put and nothing else that takes time:
+/// whatever the key space holds, that is done in microseconds.
+fn is_put(mut data: &[u8]) -> bool {
+    use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+    const ID: u32 = 1;
+    const PUT: u32 = RequestField::Put as u32;
+    const HEADER: u32 = 100;
+    let mut is_put = false;
+    while !data.is_empty() {
+        let Ok((field, wire)) = decode_key(&mut data) else { return false };
+        match (field, wire) {
+            (ID, WireType::Varint) | (HEADER, WireType::LengthDelimited) => {}
+            (PUT, WireType::LengthDelimited) => is_put = true,
+            _ => return false,
+        }
+        if skip_field(wire, field, &mut data, DecodeContext::default()).is_err() {
+            return false;
+        }
+    }
+    is_put
 }
 
 #[derive(PartialEq, Eq)]

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::MemberId;
-use tokio::sync::oneshot;
 
-use crate::consensus::Command;
+use crate::consensus::{Command, ReadSlot};
 use crate::queue::{Nothing, Receiver};
 use crate::shared::Shared;
 use crate::transport::{PeerAnswer, PeerCall, PeerHash};
@@ -157,7 +156,7 @@ impl Corruption {
     }
 
     fn linearizable(&self) -> Result<(), String> {
-        let (slot, answer) = oneshot::channel();
+        let (slot, answer) = ReadSlot::here();
         let sent = self.shared.consensus.try_send(Command::Read { slot });
         sent.map_err(|_| "the member is too busy".to_owned())?;
         match answer.blocking_recv() {

@@ -14,13 +14,55 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::handle::RequestError;
 use crate::waiters::Answer;
 
-/// An answer and where it goes.
-pub(crate) type Delivery = (oneshot::Sender<Answer>, Answer);
+/// An answer and where it goes. Who asked may have given up; then nobody wants it.
+pub(crate) enum Letter {
+    /// To a proposal.
+    Reply(oneshot::Sender<Answer>, Answer),
+    /// To a read.
+    Read(oneshot::Sender<Result<(), RequestError>>, Result<(), RequestError>),
+}
 
-/// Answers on their way to the tasks of one thread. They are as many as proposals
-/// of that thread, which are bounded where they wait.
+impl Letter {
+    fn hand_out(self) {
+        match self {
+            Letter::Reply(slot, answer) => drop(slot.send(answer)),
+            Letter::Read(slot, answer) => drop(slot.send(answer)),
+        }
+    }
+}
+
+/// Letters by the thread they go to, which wakes once for all of its own. They leave
+/// when this is dropped.
+#[derive(Default)]
+pub(crate) struct Post {
+    /// As many as shards of the server.
+    groups: Vec<(Arc<Mailbox>, Vec<Letter>)>,
+}
+
+impl Post {
+    /// Takes a letter; without a mailbox it is handed out at once.
+    pub(crate) fn add(&mut self, mailbox: Option<Arc<Mailbox>>, letter: Letter) {
+        let Some(mailbox) = mailbox else { return letter.hand_out() };
+        match self.groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &mailbox)) {
+            Some((_, letters)) => letters.push(letter),
+            None => self.groups.push((mailbox, vec![letter])),
+        }
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        for (mailbox, letters) in self.groups.drain(..) {
+            mailbox.deliver(letters);
+        }
+    }
+}
+
+/// Answers on their way to the tasks of one thread. They are as many as proposals and
+/// reads of that thread, which are bounded where they wait.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
@@ -28,14 +70,14 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct State {
-    letters: Vec<Delivery>,
+    letters: Vec<Letter>,
     courier: Option<Waker>,
     closed: bool,
 }
 
 impl Mailbox {
     /// Takes answers over; the thread wakes once for all of them.
-    pub(crate) fn deliver(&self, letters: Vec<Delivery>) {
+    pub(crate) fn deliver(&self, letters: Vec<Letter>) {
         let mut state = self.state.lock();
         if state.closed {
             drop(state);
@@ -54,7 +96,7 @@ impl Mailbox {
     }
 
     /// What has arrived; with nothing there, `cx` is woken by the next delivery.
-    fn collect(&self, cx: &Context<'_>) -> Vec<Delivery> {
+    fn collect(&self, cx: &Context<'_>) -> Vec<Letter> {
         let mut state = self.state.lock();
         if state.letters.is_empty() {
             state.courier = Some(cx.waker().clone());
@@ -71,11 +113,8 @@ impl Mailbox {
     }
 }
 
-fn hand_out(letters: Vec<Delivery>) {
-    for (slot, answer) in letters {
-        // The proposer may have timed out; then nobody wants the answer.
-        let _ = slot.send(answer);
-    }
+fn hand_out(letters: Vec<Letter>) {
+    letters.into_iter().for_each(Letter::hand_out);
 }
 
 /// What a thread that gathers knows.
@@ -178,22 +217,24 @@ mod tests {
 
                 let (first, one) = oneshot::channel();
                 let (second, two) = oneshot::channel();
-                let letters = vec![
-                    (first, Err(RequestError::TooLarge)),
-                    (second, Err(RequestError::NoLeader)),
-                ];
+                let (third, three) = oneshot::channel();
+                let mut post = Post::default();
                 let mailbox = mailbox().expect("this thread gathers");
-                let there = Arc::clone(&mailbox);
-                std::thread::spawn(move || there.deliver(letters)).join().expect("delivered");
+                let there = || Some(Arc::clone(&mailbox));
+                post.add(there(), Letter::Reply(first, Err(RequestError::TooLarge)));
+                post.add(there(), Letter::Read(second, Err(RequestError::NoLeader)));
+                post.add(None, Letter::Read(third, Ok(())));
+                assert_eq!(three.await, Ok(Ok(())), "nobody gathers there");
+                std::thread::spawn(move || drop(post)).join().expect("delivered");
                 assert_eq!(one.await, Ok(Err(RequestError::TooLarge)));
                 assert_eq!(two.await, Ok(Err(RequestError::NoLeader)));
 
                 task.abort();
                 tokio::task::yield_now().await;
                 assert!(!owe());
-                let (late, three) = oneshot::channel();
-                mailbox.deliver(vec![(late, Err(RequestError::Stopped))]);
-                assert_eq!(three.await, Ok(Err(RequestError::Stopped)));
+                let (late, four) = oneshot::channel();
+                mailbox.deliver(vec![Letter::Reply(late, Err(RequestError::Stopped))]);
+                assert_eq!(four.await, Ok(Err(RequestError::Stopped)));
             })
             .await;
     }

@@ -11,10 +11,10 @@ use mainstay_failpoints::fail_point;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::membershippb;
 use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::checkpoints::Checkpoints;
-use crate::consensus::Command;
+use crate::consensus::{Command, ReadSlot};
 use crate::corruption::Corruption;
 use crate::options::AutoCompaction;
 use crate::queue::{Nothing, Receiver};
@@ -88,7 +88,7 @@ impl Duties {
                 return true;
             }
             if clock.now() >= begun + SHUN_PATIENCE
-                && let Some(why) = self.shared.shunned.lock().take()
+                && let Some((_, why)) = self.shared.shunned.lock().pop_first()
             {
                 tracing::error!("{why}");
                 self.shared.stop.because(why);
@@ -114,7 +114,7 @@ impl Duties {
         if shared.cells.leader.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let (slot, answer) = oneshot::channel();
+        let (slot, answer) = ReadSlot::here();
         // Answered in any case: also when the leader changes, or this member stops.
         shared.consensus.try_send(Command::Read { slot }).is_ok()
             && matches!(answer.blocking_recv(), Ok(Ok(())))

@@ -19,7 +19,8 @@ use mainstay_types::{ClusterId, Index, LeaseId, MemberId, Term};
 use prost::Message;
 use tokio::sync::oneshot;
 
-use crate::consensus::Command;
+use crate::consensus::desk::Place;
+use crate::consensus::{Command, ReadSlot};
 use crate::courier;
 use crate::leases::Renewed;
 use crate::queue::Refused;
@@ -51,9 +52,6 @@ pub enum RequestError {
     /// There is no leader.
     #[error("etcdserver: no leader")]
     NoLeader,
-    /// The leader changed while a read waited.
-    #[error("etcdserver: leader changed")]
-    LeaderChanged,
     /// No answer within the request timeout; the request may still take effect.
     #[error("etcdserver: request timed out")]
     Timeout,
@@ -87,9 +85,9 @@ pub enum RequestField {
     Txn = 6,
     Compaction = 7,
     LeaseGrant = 8,
-    LeaseCheckpoint = 11,
     LeaseRevoke = 9,
     Alarm = 10,
+    LeaseCheckpoint = 11,
     ClusterVersionSet = 1300,
     DowngradeInfoSet = 1302,
 }
@@ -160,7 +158,8 @@ impl Handle {
     /// the cluster before this call.
     ///
     /// # Errors
-    /// `NoLeader`, `LeaderChanged`, `Timeout` or `Stopped`.
+    /// `TooManyRequests`, a timeout, or `Stopped`. A change of leaders is none: the next one
+    /// is asked (etcd answers "leader changed", and its clients ask again).
     pub async fn linearizable(&self) -> Result<(), RequestError> {
         // A lone voter that leads cannot be deposed behind its back, and its view
         // is published before any reply: the view at hand is linearizable.
@@ -168,8 +167,8 @@ impl Handle {
             return Ok(());
         }
         let started = self.shared.clock.now();
-        let (slot, answer) = oneshot::channel();
-        self.shared.consensus.try_send(Command::Read { slot }).map_err(refused)?;
+        let (slot, answer) = ReadSlot::here();
+        self.send_gathered(Command::Read { slot })?;
         let answer = self.within_timeout(started, answer).await;
         if answer == Err(RequestError::Timeout) {
             self.shared.stats.slow_read_indexes.inc();
@@ -216,7 +215,7 @@ impl Handle {
         }
         self.refuse_when_behind()?;
         let answer = self.shared.waiters.expect_reply(id);
-        if let Err(error) = self.send_proposal(Command::Propose { id, data }) {
+        if let Err(error) = self.send_gathered(Command::Propose { id, data }) {
             self.shared.waiters.forget(id);
             return Err(error);
         }
@@ -227,7 +226,7 @@ impl Handle {
     /// many cost one wake-up each way. To be run as one task of a single-threaded
     /// runtime for as long as it serves; it never resolves.
     pub async fn gather_here(&self) {
-        courier::gather(|| self.shared.consensus.announce()).await;
+        courier::gather(|| self.shared.consensus.work_here(Place::Shard)).await;
     }
 
     /// A lease id that nobody else has: a request id without its sign (semantics 7.1).
@@ -414,7 +413,7 @@ impl Handle {
     }
 
     /// The wake-up is left to the courier of this thread, if it has one.
-    fn send_proposal(&self, command: Command) -> Result<(), RequestError> {
+    fn send_gathered(&self, command: Command) -> Result<(), RequestError> {
         self.shared.consensus.try_send_quietly(command).map_err(refused)?;
         if !courier::owe() {
             self.shared.consensus.announce();

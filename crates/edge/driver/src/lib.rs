@@ -2,7 +2,7 @@
 //!
 //! | thread | owns | waits for |
 //! | --- | --- | --- |
-//! | consensus | raft | nobody |
+//! | consensus | raft, with whoever has work for it (see `consensus::desk`) | nobody |
 //! | log | the WAL | the disk |
 //! | apply | the replicated state | nobody |
 //! | committer | the db's writer | the disk |
@@ -57,6 +57,7 @@ use tokio::sync::watch;
 
 use apply_thread::{Applier, ApplyHandle, Order};
 use committer::{Committer, CommitterHandle};
+use consensus::desk::Desk;
 use consensus::{Command, Consensus};
 use corruption::Corruption;
 use duties::Duties;
@@ -195,6 +196,7 @@ fn start_threads(
     let stats = Arc::new(Stats::default());
     let (stop, space) = (Stop::default(), Space::default());
     let (consensus, commands) = bounded(PROPOSALS_WAITING_MAX);
+    let consensus = Arc::new(Desk::new(consensus));
     let (apply, apply_orders) = ApplyHandle::new();
     let (committer, committer_orders) = CommitterHandle::new(options.backend_batch_ops);
     let view = Arc::new(ArcSwap::new(machine.view()));
@@ -219,9 +221,9 @@ fn start_threads(
         view,
         membership: ArcSwap::new(Arc::clone(machine.membership())),
         alarms: ArcSwap::new(Arc::clone(machine.alarms())),
+        auth: ArcSwap::new(Arc::clone(machine.auth())),
         backend: backend.clone(),
         waiters: Waiters::new(),
-        auth: ArcSwap::new(Arc::clone(machine.auth())),
         consensus: consensus.clone(),
         apply,
         committer,
@@ -237,14 +239,14 @@ fn start_threads(
         hashes: Hashes::default(),
         transport,
         disk,
+        shunned: Mutex::default(),
         founders: if is_new { options.founding.members().to_vec() } else { Vec::new() },
         options,
-        shunned: Mutex::new(None),
     });
     shared.cells.applied.store(applied.0, Ordering::Release);
+    shared.take_auth(&shared.auth.load_full());
     shared.tell_transport();
     let committer = committer_of(&shared, log.clone());
-    shared.take_auth(&shared.auth.load_full());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
     let consensus =
         start_deciding(&shared, (machine, apply_orders), (member, commands), &log, &mut joins)?;
@@ -264,15 +266,17 @@ fn start_deciding(
     let applier = Arc::new(Mutex::new(Applier::new(Arc::clone(shared), machine)));
     let (of_thread, theirs) = (Arc::clone(shared), Arc::clone(&applier));
     joins.push(spawn("apply", move || apply_thread::run(&of_thread, &theirs, &orders))?);
-    let consensus = Consensus::new(Arc::clone(shared), member, log.clone(), applier, commands);
-    spawn("consensus", move || consensus.run())
+    let desk = Arc::clone(&shared.consensus);
+    let theirs = commands.clone();
+    desk.open(Consensus::new(Arc::clone(shared), member, log.clone(), applier, theirs));
+    spawn("consensus", move || desk.run(&commands))
 }
-
 
 fn leases_of(options: &Options, clock: &Arc<dyn Clock>) -> Leases {
     let (retry, checkpoint_every) = (options.request_timeout(), options.lease_checkpoint_every);
     Leases::new(Arc::clone(clock), TimerOptions { retry, checkpoint_every })
 }
+
 fn committer_of(shared: &Arc<Shared>, log: LogHandle) -> Committer {
     let told = Arc::clone(shared);
     Committer {

@@ -10,7 +10,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use mainstay_types::limits::LOG_RESERVE_BYTES;
 use mainstay_wal::{SnapshotMark, Step, Wal, WalError, snap};
 use parking_lot::Mutex;
 
-use crate::consensus::Command;
+use crate::consensus::desk::{Desk, Place};
 use crate::queue::{Nothing, Receiver, Sender, bounded};
 use crate::space::Space;
 use crate::stats::Stats;
@@ -32,6 +32,10 @@ use crate::transport::Transport;
 /// Persists that may wait. The consensus thread blocks past it: it cannot go on
 /// without its log, and the log thread never waits for it.
 const QUEUE_MAX: usize = 4096;
+/// A write that takes longer than this makes its thread leave the next ones to the log
+/// thread, for [`SLOW_FOR`].
+const SLOW_WRITE: Duration = Duration::from_millis(10);
+const SLOW_FOR: Duration = Duration::from_secs(1);
 /// How long a disk without room for a segment is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -71,6 +75,9 @@ struct Log {
     /// Persists that are queued and not yet written: nothing may overtake them.
     queued: AtomicUsize,
     persisted: Mutex<Option<Mark>>,
+    /// Until when the disk counts as slow, in milliseconds of the member's clock.
+    slow_until_ms: AtomicU64,
+    clock: Arc<dyn Clock>,
     stop: Stop,
     transport: Arc<dyn Transport>,
 }
@@ -83,9 +90,20 @@ impl LogHandle {
         let _ = self.orders.send(Order::Persist(persist));
     }
 
+    /// Persists that are queued and not yet written.
+    pub(crate) fn queued(&self) -> usize {
+        self.log.queued.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk was quick of late.
+    pub(crate) fn is_quick(&self) -> bool {
+        millis(self.log.clock.now()) >= self.log.slow_until_ms.load(Ordering::Relaxed)
+    }
+
     /// Writes on the caller's thread and returns the mark, now durable; queues instead
-    /// when others wait or the log is busy. For a lone voter: it has nobody to talk to
-    /// while the disk works, and two wake-ups of a thread cost more than the write.
+    /// when others wait or the log is busy. For a lone voter, which has nobody to talk to
+    /// while the disk works, and for a follower, whose leader waits for nothing else: two
+    /// wake-ups of a thread cost more than the write.
     pub(crate) fn persist_here(&self, persist: Persist) -> Option<Mark> {
         let free = self.log.queued.load(Ordering::Acquire) == 0;
         let Some(mut writer) = free.then(|| self.log.writer.try_lock()).flatten() else {
@@ -94,11 +112,17 @@ impl LogHandle {
         };
         let mark = persist.mark;
         let gathered = Gathered::from(persist);
+        let begun = self.log.clock.now();
         if let Err(error) = writer.save(&gathered) {
             self.log.stop.because(save_failed(&error));
             return None;
         }
+        let ended = self.log.clock.now();
+        if ended.saturating_sub(begun) > SLOW_WRITE {
+            self.log.slow_until_ms.store(millis(ended + SLOW_FOR), Ordering::Relaxed);
+        }
         if !gathered.then_send.is_empty() {
+            fail_point!("raftBeforeFollowerSend");
             self.log.transport.send(gathered.then_send);
         }
         if writer.wants_segment() {
@@ -124,6 +148,10 @@ impl LogHandle {
         // As above.
         let _ = self.orders.send(Order::Stop);
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn save_failed(error: &WalError) -> String {
@@ -277,7 +305,7 @@ impl Writer {
 pub(crate) struct LogThread {
     writer: Writer,
     stop: Stop,
-    consensus: Sender<Command>,
+    consensus: Arc<Desk>,
     transport: Arc<dyn Transport>,
 }
 
@@ -285,7 +313,7 @@ impl LogThread {
     pub(crate) fn new(
         writer: Writer,
         stop: Stop,
-        consensus: Sender<Command>,
+        consensus: Arc<Desk>,
         transport: Arc<dyn Transport>,
     ) -> LogThread {
         LogThread { writer, stop, consensus, transport }
@@ -295,7 +323,10 @@ impl LogThread {
     pub(crate) fn start(mut self) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
         self.writer.count();
         let (orders, queue) = bounded(QUEUE_MAX);
+        let clock = Arc::clone(&self.writer.clock);
         let log = Arc::new(Log {
+            slow_until_ms: AtomicU64::new(0),
+            clock,
             writer: Mutex::new(self.writer),
             queued: AtomicUsize::new(0),
             persisted: Mutex::new(None),
@@ -311,7 +342,7 @@ impl LogThread {
     }
 }
 
-fn run(log: &Log, queue: &Receiver<Order>, consensus: &Sender<Command>) {
+fn run(log: &Log, queue: &Receiver<Order>, consensus: &Desk) {
     loop {
         // An idle moment is when the next segment is made.
         let first = match queue.try_recv() {
@@ -343,7 +374,7 @@ impl Log {
         &self,
         first: Order,
         queue: &Receiver<Order>,
-        consensus: &Sender<Command>,
+        consensus: &Desk,
     ) -> Result<bool, WalError> {
         let mut gathered = Gathered::default();
         let mut next = Some(first);
@@ -373,7 +404,7 @@ impl Log {
         Ok(true)
     }
 
-    fn flush(&self, gathered: Gathered, consensus: &Sender<Command>) -> Result<(), WalError> {
+    fn flush(&self, gathered: Gathered, consensus: &Desk) -> Result<(), WalError> {
         let Some(mark) = gathered.mark else { return Ok(()) };
         self.writer.lock().save(&gathered)?;
         if !gathered.then_send.is_empty() {
@@ -382,8 +413,7 @@ impl Log {
         }
         *self.persisted.lock() = Some(mark);
         self.queued.fetch_sub(gathered.count, Ordering::AcqRel);
-        // A full queue means the consensus thread is awake and will look by itself.
-        let _ = consensus.try_send(Command::Wake);
+        consensus.work_here(Place::Log);
         Ok(())
     }
 }

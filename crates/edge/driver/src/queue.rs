@@ -157,6 +157,17 @@ impl<T> Receiver<T> {
         })
     }
 
+    /// Returns once there is an item, which stays there, or after `patience`.
+    pub(crate) fn wait(&self, patience: Duration) {
+        let mut state = self.0.state.lock();
+        if state.items.is_empty() {
+            state.asleep += 1;
+            // Whether in time or not, the caller looks at everything.
+            let _ = self.0.filled.wait_for(&mut state, patience);
+            state.asleep -= 1;
+        }
+    }
+
     /// The next item, if there is one.
     pub(crate) fn try_recv(&self) -> Option<T> {
         let mut state = self.0.state.lock();

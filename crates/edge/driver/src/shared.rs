@@ -1,5 +1,6 @@
 //! What the threads and every [`Handle`](crate::Handle) hold together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,11 +21,11 @@ use crate::Options;
 use crate::apply_thread::ApplyHandle;
 use crate::committer::CommitterHandle;
 use crate::consensus::Command;
+use crate::consensus::desk::Desk;
 use crate::handle::Identity;
 use crate::hashes::Hashes;
 use crate::leases::Leases;
 use crate::notes::{Note, Notes};
-use crate::queue::Sender;
 use crate::read_pool::ReadPool;
 use crate::space::Space;
 use crate::stats::Stats;
@@ -45,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) auth: ArcSwap<Auth>,
     pub(crate) backend: Backend,
     pub(crate) waiters: Waiters,
-    pub(crate) consensus: Sender<Command>,
+    pub(crate) consensus: Arc<Desk>,
     pub(crate) apply: ApplyHandle,
     pub(crate) committer: CommitterHandle,
     pub(crate) leases: Leases,
@@ -59,8 +60,8 @@ pub(crate) struct Shared {
     pub(crate) hashes: Hashes,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) disk: Arc<dyn Disk>,
-    /// Why another member is not talked to, if so.
-    pub(crate) shunned: Mutex<Option<String>>,
+    /// Members that are not talked to, and why.
+    pub(crate) shunned: Mutex<BTreeMap<MemberId, String>>,
     /// The members that this one was told of when it was founded: who to talk to until
     /// the log has said who belongs to the cluster.
     pub(crate) founders: Vec<Member>,
@@ -70,8 +71,7 @@ impl Shared {
     /// Tells the consensus thread something that must not get lost.
     pub(crate) fn note(&self, note: Note) {
         self.notes.add(note);
-        // A full queue means that it is awake and will look by itself.
-        let _ = self.consensus.try_send(Command::Wake);
+        self.consensus.wake();
     }
 
     /// Tells the transport who to talk to.
@@ -105,6 +105,7 @@ impl Shared {
         // Whoever proposes blindly comes again.
         let _ = self.consensus.try_send(Command::Propose { id: request.id, data });
     }
+
     /// Publishes users and roles. When authentication goes on or off, it is looked again at
     /// who may be talked to.
     pub(crate) fn take_auth(&self, auth: &Arc<Auth>) {
@@ -117,7 +118,6 @@ impl Shared {
             self.tell_transport();
         }
     }
-
 
     /// As [`Shared::propose_blindly`], but only if this member still leads in `term` when
     /// the consensus thread takes it: what only the leader may say is never forwarded.
@@ -157,11 +157,11 @@ pub(crate) struct Cells {
     /// This member leads and is the only voter: nobody can depose it, so what it
     /// has applied is linearizable at once.
     pub(crate) lone_leader: AtomicBool,
+    pub(crate) leader_changes: AtomicU64,
     /// This member leads, and every other one knows what a lease's checkpoint is.
     pub(crate) checkpoints: AtomicBool,
     /// Authentication is on.
     pub(crate) auth_enabled: AtomicBool,
-    pub(crate) leader_changes: AtomicU64,
     /// When the leader was elected, in milliseconds of the member's clock.
     pub(crate) leader_since_ms: AtomicU64,
     /// When raft's clock last ticked, in milliseconds of the member's clock.

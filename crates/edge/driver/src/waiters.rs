@@ -11,7 +11,7 @@ use mainstay_apply::Reply;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::courier::{self, Delivery, Mailbox};
+use crate::courier::{self, Letter, Mailbox, Post};
 use crate::handle::RequestError;
 
 /// The answer to one proposal.
@@ -52,28 +52,10 @@ impl Waiters {
 
     /// Fills many slots; a thread that gathers wakes once.
     pub(crate) fn fill_all(&self, answers: Vec<(u64, Answer)>) {
-        let count = answers.len();
-        // One group for each thread that gathers: as many as shards of the server.
-        let mut groups: Vec<(Arc<Mailbox>, Vec<Delivery>)> = Vec::new();
+        let mut post = Post::default();
         for (id, answer) in answers {
             let Some(slot) = self.shard(id).lock().remove(&id) else { continue };
-            let Some(mailbox) = slot.mailbox else {
-                // The proposer may have timed out; then nobody wants the answer.
-                let _ = slot.sender.send(answer);
-                continue;
-            };
-            let group = groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &mailbox));
-            match group {
-                Some((_, letters)) => letters.push((slot.sender, answer)),
-                None => {
-                    let mut letters = Vec::with_capacity(count);
-                    letters.push((slot.sender, answer));
-                    groups.push((mailbox, letters));
-                }
-            }
-        }
-        for (mailbox, letters) in groups {
-            mailbox.deliver(letters);
+            post.add(slot.mailbox, Letter::Reply(slot.sender, answer));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Requests to other members: HTTP/1 over TCP or unix sockets, with TLS or without.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use mainstay_types::limits::{PEER_ANSWER_BYTES_MAX, PEER_IDLE_CONNECTIONS_MAX};
 use parking_lot::Mutex;
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -84,6 +85,8 @@ pub(crate) struct Dialer {
     timeout: Duration,
     /// How long what was written may lie.
     write_timeout: Duration,
+    /// Where connections leave from, if that is not the system's to choose.
+    local_addr: Option<IpAddr>,
 }
 
 /// A socket with or without TLS around it.
@@ -92,8 +95,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Dialer {
     pub(crate) fn new(tls: Option<ClientTls>, options: &Options) -> Dialer {
-        let Options { dial_timeout: timeout, write_timeout, .. } = *options;
-        Dialer { tls, timeout, write_timeout }
+        let Options { dial_timeout: timeout, write_timeout, local_addr, .. } = *options;
+        Dialer { tls, timeout, write_timeout, local_addr }
     }
 
     /// Opens a connection to `origin`. It ends when it is dropped.
@@ -104,12 +107,19 @@ impl Dialer {
         let io = self.open(origin).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-        let task = tokio::spawn(async move {
+        let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %error, "connection to a peer ended");
             }
         });
         Ok(Connection { sender, task: EndOnDrop(task) })
+    }
+
+    async fn reach(&self, place: &str) -> io::Result<TcpStream> {
+        match self.local_addr {
+            Some(from) => connect_from(from, place).await,
+            None => TcpStream::connect(place).await,
+        }
     }
 
     async fn open(&self, origin: &Origin) -> io::Result<Box<dyn Io>> {
@@ -119,7 +129,7 @@ impl Dialer {
         };
         let socket: Box<dyn Io> = match &origin.place {
             Place::Tcp(place) => {
-                let connecting = tokio::time::timeout(self.timeout, TcpStream::connect(place));
+                let connecting = tokio::time::timeout(self.timeout, self.reach(place));
                 let socket = connecting.await.map_err(|_| named(timed_out()))?.map_err(named)?;
                 settle(&socket, self.write_timeout);
                 Box::new(socket)
@@ -136,6 +146,20 @@ impl Dialer {
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
         Ok(Box::new(stream.map_err(|_| named(timed_out()))?.map_err(named)?))
     }
+}
+
+/// Connects from an address of our own; one of another family than that is passed over.
+async fn connect_from(from: IpAddr, place: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("it has no address of the family of the member's own");
+    for to in tokio::net::lookup_host(place).await?.filter(|to| to.is_ipv4() == from.is_ipv4()) {
+        let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(from, 0))?;
+        match socket.connect(to).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn timed_out() -> io::Error {

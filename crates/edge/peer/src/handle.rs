@@ -26,10 +26,14 @@ impl Local for Handle {
     }
 
     fn receive(&self, message: Message) -> Result<(), Refused> {
-        Handle::receive(self, message).map_err(|error| match error {
+        Handle::receive_quietly(self, message).map_err(|error| match error {
             RequestError::Stopped => Refused::Stopped,
             _ => Refused::Full,
         })
+    }
+
+    fn received(&self) {
+        Handle::received(self);
     }
 
     fn is_removed(&self, member: MemberId) -> bool {
@@ -38,6 +42,10 @@ impl Local for Handle {
 
     fn unreachable(&self, member: MemberId) {
         Handle::unreachable(self, member);
+    }
+
+    fn gone(&self, member: MemberId) {
+        Handle::gone(self, member);
     }
 
     fn snapshot_sent(&self, member: MemberId, ok: bool) {

@@ -24,13 +24,31 @@ use crate::status::Way;
 
 /// Between two attempts to open a stream (etcd, `DialRetryFrequency`).
 const REDIAL: Duration = Duration::from_millis(100);
+/// A stream that lasted so long was no mistake of ours: when it ends it is dialled again
+/// at once, for the first time.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Keeps one stream from `peer` open, for as long as the task lives.
 pub(crate) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, kind: StreamKind) {
     let (local, remote) = (shared.me().1, peer.id);
+    // Refusals in a row since the last stream was lost.
+    let mut refused: Option<usize> = None;
     loop {
         match dial(&shared, &peer, kind).await {
-            Err(error) => peer.status.deactivate("dial", kind.name(), &error.to_string()),
+            Err(error) => {
+                peer.status.deactivate("dial", kind.name(), &error.to_string());
+                let is_refusal = error.kind() == io::ErrorKind::ConnectionRefused;
+                // A process that is just ending may still accept, and answer nothing.
+                refused = refused.map(|count| if is_refusal { count + 1 } else { 0 });
+                // Each of its URLs, by hosts that answer; told once.
+                if refused.is_some_and(|count| count >= peer.picker.count())
+                    && !peer.status.is_heard()
+                {
+                    refused = None;
+                    tracing::warn!("remote-peer-id" = %remote, "the process of the remote peer is gone");
+                    shared.local().gone(peer.id);
+                }
+            }
             Ok((connection, body)) => {
                 peer.status.activate();
                 let up = Up::new(&peer);
@@ -40,9 +58,15 @@ pub(crate) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, kind: StreamKind) 
                     "remote-peer-id" = %remote,
                     "established TCP streaming connection with remote peer"
                 );
+                let since = Instant::now();
                 let end = Reader::new(&shared, &peer, kind).run(body).await;
                 drop((up, connection));
                 lost(&shared, &peer, kind, end);
+                refused = Some(0);
+                if since.elapsed() >= SETTLED {
+                    // Whether somebody is still there is worth knowing at once.
+                    continue;
+                }
             }
         }
         tokio::time::sleep(REDIAL).await;
@@ -128,6 +152,9 @@ async fn accept(
 ) -> io::Result<Incoming> {
     let status = response.status().as_u16();
     if status == 200 {
+        if let Ok(version) = text(response.headers(), &SERVER_VERSION).parse() {
+            peer.runs(shared, version).map_err(io::Error::other)?;
+        }
         return Ok(response.into_body());
     }
     let (me, remote) = (shared.me(), peer.id);
@@ -150,9 +177,6 @@ async fn accept(
             body
         }
         (412, OTHER_CLUSTER) => {
-        if let Ok(version) = text(response.headers(), &SERVER_VERSION).parse() {
-            peer.runs(shared, version).map_err(io::Error::other)?;
-        }
             tracing::warn!(
                 "remote-peer-id" = %remote,
                 "remote-peer-cluster-id" = their_cluster,
@@ -211,6 +235,9 @@ impl<'a> Reader<'a> {
                 }
             };
             heard = Instant::now();
+            if self.peer.is_shunned() {
+                return io::Error::other("it is not talked to any more").into();
+            }
             let chunk = match frame {
                 None => return End::Eof,
                 Some(Err(error)) => return told(error).into(),
@@ -233,9 +260,6 @@ impl<'a> Reader<'a> {
                 Decoder::App(decoder) => decoder.decode(&mut self.intake),
                 Decoder::Plain(decoder) => decoder.decode(&mut self.intake),
             };
-            if self.peer.is_shunned() {
-                return io::Error::other("it is not talked to any more").into();
-            }
             match arrival {
                 Ok(None) => break Ok(()),
                 Ok(Some(Arrival::Heartbeat)) => {}

@@ -26,6 +26,7 @@ mod prober;
 mod shared;
 mod snapshot;
 mod status;
+mod thread;
 mod tls;
 mod transport;
 mod url;

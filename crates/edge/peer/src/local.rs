@@ -33,8 +33,8 @@ pub trait Local: Send + Sync + 'static {
     /// The message is dropped: too many wait, or the member stops.
     fn receive(&self, message: Message) -> Result<(), Refused>;
 
-    /// Called after one or more calls of [`Local::receive`] in a row: a member may
-    /// wake its thread here instead of there.
+    /// Called after one or more calls of [`Local::receive`] in a row: the member does
+    /// here, on the transport's thread, what follows from them.
     fn received(&self) {}
 
     /// Whether `member` was removed from the cluster.
@@ -42,6 +42,9 @@ pub trait Local: Send + Sync + 'static {
 
     /// A message to `member` was lost.
     fn unreachable(&self, member: MemberId);
+
+    /// `member`'s process is gone: its streams have ended, and its host refuses new ones.
+    fn gone(&self, member: MemberId);
 
     /// A snapshot has reached `member`, or has not.
     fn snapshot_sent(&self, member: MemberId, ok: bool);

@@ -11,7 +11,6 @@ use mainstay_types::limits::{PEER_PIPELINE_POSTS, PEER_PIPELINE_QUEUE_MAX};
 use mainstay_types::{MemberId, Version};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::client::{OutBody, Pool};
 use crate::headers::introduce;
@@ -19,6 +18,7 @@ use crate::lane::{Lane, Pushed};
 use crate::outgoing::StreamKind;
 use crate::shared::Shared;
 use crate::status::{Status, Way};
+use crate::thread::Task;
 use crate::url::{Origin, Picker};
 use crate::{incoming, pipeline, prober};
 use mainstay_server::network::PeerStats;
@@ -34,7 +34,7 @@ pub(crate) struct Peer {
     plain: Lane,
     /// Messages to POST.
     posts: mpsc::Sender<Message>,
-    tasks: Mutex<Vec<AbortHandle>>,
+    tasks: Mutex<Vec<Task>>,
     /// When a dropped message was last logged.
     complained: Mutex<Option<Instant>>,
     /// The version that it said last.
@@ -58,10 +58,10 @@ impl Peer {
         let mut tasks = peer.tasks.lock();
         for kind in [StreamKind::App, StreamKind::Plain] {
             let reader = incoming::run(Arc::clone(shared), Arc::clone(&peer), kind);
-            tasks.push(shared.runtime.spawn(reader).abort_handle());
+            tasks.push(shared.thread.spawn(reader));
         }
         let prober = prober::run(Arc::clone(shared), Arc::clone(&peer));
-        tasks.push(shared.runtime.spawn(prober).abort_handle());
+        tasks.push(shared.thread.spawn(prober));
         drop(tasks);
         tracing::info!("remote-peer-id" = %id, "started remote peer");
         peer
@@ -89,17 +89,17 @@ impl Peer {
         let mut tasks = peer.tasks.lock();
         for _ in 0..PEER_PIPELINE_POSTS {
             let post = pipeline::run(Arc::clone(shared), Arc::clone(&peer), Arc::clone(&waiting));
-            tasks.push(shared.runtime.spawn(post).abort_handle());
+            tasks.push(shared.thread.spawn(post));
         }
         drop(tasks);
         peer
     }
 
     /// Ends `task` when everything with it ends.
-    pub(crate) fn keep(&self, task: JoinHandle<()>) {
+    pub(crate) fn keep(&self, task: Task) {
         let mut tasks = self.tasks.lock();
         tasks.retain(|task| !task.is_finished());
-        tasks.push(task.abort_handle());
+        tasks.push(task);
     }
 
     /// Ends everything with it. What waits is lost.
@@ -110,9 +110,7 @@ impl Peer {
             }
             lane.close();
         }
-        for task in self.tasks.lock().drain(..) {
-            task.abort();
-        }
+        self.tasks.lock().clear();
         self.status.forget();
         tracing::info!("remote-peer-id" = %self.id, "stopped remote peer");
     }
@@ -123,6 +121,8 @@ impl Peer {
             StreamKind::App => &self.apps,
             StreamKind::Plain => &self.plain,
         }
+    }
+
     /// Takes note of the version that it says it runs. An error says why it is not to be
     /// talked to.
     pub(crate) fn runs(&self, shared: &Shared, version: Version) -> Result<(), String> {
@@ -155,13 +155,11 @@ impl Peer {
         self.shunned.load(Ordering::Acquire)
     }
 
-    }
-
+    /// Puts a message on the first of its ways that is open (http.md 3.4).
+    pub(crate) fn send(&self, message: Message) -> Sent {
         if self.is_shunned() {
             return Sent::Dropped;
         }
-    /// Puts a message on the first of its ways that is open (http.md 3.4).
-    pub(crate) fn send(&self, message: Message) -> Sent {
         let mut message = message;
         let kind = message.kind;
         // A snapshot may be large and would block a stream for long.

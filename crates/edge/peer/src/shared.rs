@@ -10,12 +10,12 @@ use mainstay_raft::Message;
 use mainstay_types::limits::PEER_REMOTES_MAX;
 use mainstay_types::{ClusterId, MemberId};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::client::Dialer;
 use crate::local::{Local, Refused};
 use crate::peer::Peer;
+use crate::thread::Thread;
 use crate::transport::Options;
 use mainstay_server::network::NetworkStats;
 
@@ -42,8 +42,7 @@ pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
     /// Held while the table is replaced.
     pub(crate) changing: Mutex<()>,
-    /// Of the thread `peer`.
-    pub(crate) runtime: Handle,
+    pub(crate) thread: Thread,
     pub(crate) local: OnceLock<Arc<dyn Local>>,
     pub(crate) stopping: AtomicBool,
     /// Calls that may begin.
@@ -149,8 +148,8 @@ impl Shared {
                             "updated-remote-peer-urls" = urls.join(","),
                             "updated remote peer"
                         );
-                    peer.look_again(self);
                     }
+                    peer.look_again(self);
                     Arc::clone(peer)
                 }
                 None => {

@@ -84,6 +84,11 @@ impl Status {
         self.links.lock().count(way, |count| count.saturating_sub(1));
     }
 
+    /// Whether a stream brings us messages.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.links.lock().incoming > 0
+    }
+
     /// For how long messages could go both ways.
     pub(crate) fn connected_for(&self) -> Option<Duration> {
         self.links.lock().since.map(|since| since.elapsed())

@@ -1,17 +1,17 @@
 //! The transport: a thread of its own, and what the driver calls.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mainstay_driver::{CallAnswer, CallError, DbCopy, PeerCall, Transport};
 use mainstay_membership::Membership;
 use mainstay_raft::Message;
-use mainstay_server::{ClientTls, TlsError};
+use mainstay_server::{ClientTls, Guest, TlsError};
 use mainstay_types::MemberId;
 use mainstay_types::limits::PEER_CALLS_WAITING_MAX;
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use crate::face::PeerHttp;
 use crate::local::Local;
 use crate::peer::Sent;
 use crate::shared::{Shared, Table};
+use crate::thread::{Running, Thread};
 use crate::url::Origin;
 use crate::{calls, snapshot};
 use mainstay_server::network::NetworkStats;
@@ -38,6 +39,8 @@ pub struct Options {
     pub read_timeout: Duration,
     /// `--raft-write-timeout`: how long what was written may lie.
     pub write_timeout: Duration,
+    /// Gate `SetMemberLocalAddr`: where connections to peers leave from.
+    pub local_addr: Option<IpAddr>,
 }
 
 impl Options {
@@ -45,7 +48,13 @@ impl Options {
     pub fn new(peer_urls: Vec<String>) -> Options {
         let five = Duration::from_secs(5);
         let dial_timeout = Duration::from_secs(2);
-        Options { peer_urls, dial_timeout, read_timeout: five, write_timeout: five }
+        Options {
+            peer_urls,
+            dial_timeout,
+            read_timeout: five,
+            write_timeout: five,
+            local_addr: None,
+        }
     }
 }
 
@@ -69,7 +78,7 @@ pub struct PeerTransport {
     shared: Arc<Shared>,
     /// The membership to follow once the member is attached.
     early: Mutex<Option<Arc<Membership>>>,
-    thread: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    running: Mutex<Option<Running>>,
 }
 
 impl PeerTransport {
@@ -82,30 +91,23 @@ impl PeerTransport {
         tls: Option<ClientTls>,
     ) -> Result<Arc<PeerTransport>, StartError> {
         options.peer_urls.retain(|url| Origin::parse(url).is_some());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (thread, running) = Thread::start()?;
         let shared = Arc::new(Shared {
             dialer: Dialer::new(tls, &options),
             options,
             stats: Arc::default(),
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::default(),
-            runtime: runtime.handle().clone(),
+            thread,
             local: OnceLock::new(),
             stopping: AtomicBool::new(false),
             calls: Arc::new(Semaphore::new(PEER_CALLS_WAITING_MAX)),
             snapshots: AtomicUsize::new(0),
         });
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
-            // A dropped sender is a stop as well.
-            let _ = runtime.block_on(stopped);
-            // Reads of a file under way may take a moment; nobody waits for them.
-            runtime.shutdown_background();
-        })?;
         Ok(Arc::new(PeerTransport {
             shared,
             early: Mutex::default(),
-            thread: Mutex::new(Some((stop, thread))),
+            running: Mutex::new(Some(running)),
         }))
     }
 
@@ -131,20 +133,22 @@ impl PeerTransport {
         Arc::clone(&self.shared.stats)
     }
 
+    /// Runs a guest on the transport's thread: the server of the peer listeners, see
+    /// [`Server::serve_on`](mainstay_server::Server::serve_on). It ends with the transport.
+    pub fn host(&self, guest: Guest) {
+        self.shared.thread.host(guest);
+    }
+
     /// Ends every connection and the thread. What waits is lost.
     pub fn stop(&self) {
-        let Some((stop, thread)) = self.thread.lock().take() else { return };
+        let Some(running) = self.running.lock().take() else { return };
         self.shared.stopping.store(true, Ordering::Release);
         let _changing = self.shared.changing.lock();
         let table = self.shared.table.swap(Arc::default());
         for peer in table.peers.values().chain(table.remotes.values()) {
             peer.stop();
         }
-        // The thread may have ended already.
-        let _ = stop.send(());
-        if thread.join().is_err() {
-            tracing::error!("the thread of the peer transport has panicked");
-        }
+        running.stop();
     }
 }
 
@@ -180,7 +184,7 @@ impl Transport for PeerTransport {
         if let Some(peer) = self.shared.peer(message.to).filter(|peer| !peer.is_shunned()) {
             let shared = Arc::clone(&self.shared);
             let sending = snapshot::send(shared, Arc::clone(&peer), message, db, report);
-            peer.keep(self.shared.runtime.spawn(sending));
+            peer.keep(self.shared.thread.spawn(sending));
         }
     }
 
@@ -212,14 +216,15 @@ impl Transport for PeerTransport {
             return answer;
         };
         let shared = Arc::clone(&self.shared);
-        self.shared.runtime.spawn(async move {
+        let asking = async move {
             let result = tokio::select! {
                 result = calls::ask(&shared, &peer, &call) => result,
                 () = slot.closed() => return,
             };
             drop(permit);
             let _ = slot.send(result);
-        });
+        };
+        self.shared.thread.host(Box::new(|| Box::pin(asking)));
         answer
     }
 }

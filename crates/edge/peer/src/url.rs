@@ -104,6 +104,11 @@ impl Picker {
         picked.origins.get(picked.at).cloned()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().origins.len()
+    }
+
     /// All, the one in use first.
     pub(crate) fn all(&self) -> Vec<Origin> {
         let picked = self.0.lock();

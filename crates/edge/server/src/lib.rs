@@ -33,7 +33,7 @@ pub use http::Access;
 pub use metrics::Feature;
 pub use net::shard::Keepalive;
 pub use raft_face::{RaftAnswer, RaftBody, RaftFace};
-pub use server::{BindError, Server, ServerConfig, Serving, Sockets};
+pub use server::{BindError, Guest, Server, ServerConfig, Serving, Sockets};
 pub use status::{Code, Status};
 pub use tls::{Allowed, ClientTls, TlsError, TlsFiles, TlsVersion};
 

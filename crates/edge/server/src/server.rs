@@ -1,6 +1,9 @@
 //! The whole server: listeners, shards, and their end.
 
+use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,12 +47,12 @@ pub struct ServerConfig {
     pub max_concurrent_streams: u32,
     /// `--grpc-keepalive-interval` and `-timeout`.
     pub keepalive: Keepalive,
-    /// `--host-whitelist` and `--cors`.
-    pub access: Access,
-    /// `--warning-unary-request-duration`.
     /// `--raft-write-timeout`: how long what was written to another member may lie before the
     /// connection is given up.
     pub peer_write_timeout: Duration,
+    /// `--host-whitelist` and `--cors`.
+    pub access: Access,
+    /// `--warning-unary-request-duration`.
     pub slow_request: Duration,
     /// `--metrics=extensive`: how long calls take is counted too.
     pub extensive_metrics: bool,
@@ -73,10 +76,10 @@ impl Default for ServerConfig {
             shards: 0,
             max_concurrent_streams: u32::MAX,
             keepalive: Keepalive::default(),
+            peer_write_timeout: Duration::from_secs(5),
             access: Access::default(),
             slow_request: Duration::from_millis(300),
             extensive_metrics: false,
-            peer_write_timeout: Duration::from_secs(5),
             features: Vec::new(),
             max_connections: None,
         }
@@ -208,6 +211,44 @@ impl<M: Member> Server<M> {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
+        let (mut serving, shards) = self.shards(count)?;
+        for (number, (shard, seat)) in shards.into_iter().enumerate() {
+            let name = format!("shard-{number}");
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                if let Err(error) = shard.run(seat) {
+                    tracing::error!(error = %error, "a network shard could not run");
+                }
+            })?;
+            serving.threads.push(thread);
+        }
+        Ok(serving)
+    }
+
+    /// Serves as a guest of somebody else's thread, which `host` brings it to: one shard,
+    /// beside what else runs there.
+    ///
+    /// # Errors
+    /// A listener is in use.
+    pub fn serve_on(self, host: impl FnOnce(Guest)) -> io::Result<Serving> {
+        let (mut serving, mut shards) = self.shards(1)?;
+        let (shard, seat) = shards.pop().expect("one was asked for");
+        let (ended, end) = std::sync::mpsc::channel();
+        serving.guests.push(end);
+        host(Box::new(move || {
+            Box::pin(async move {
+                shard.serve(Rc::new(seat())).await;
+                drop(ended);
+            })
+        }));
+        Ok(serving)
+    }
+
+    /// Everything that `count` shards need to run. The first one accepts.
+    #[expect(clippy::type_complexity, reason = "a shard, and how to make its seat")]
+    fn shards(
+        &self,
+        count: usize,
+    ) -> io::Result<(Serving, Vec<(Shard, impl FnOnce() -> Seat<M> + Send + use<M>)>)> {
         let registry = Arc::new(Registry::new(
             count,
             self.config.extensive_metrics,
@@ -218,11 +259,10 @@ impl<M: Member> Server<M> {
         let slots = Arc::new(Semaphore::new(self.connection_limit()));
         let (stopper, stop) = Stop::pair();
         let (patience, patience_told) = watch::channel(Duration::ZERO);
-        let (senders, mut receivers): (Vec<_>, Vec<_>) =
+        let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-        let mut threads = Vec::with_capacity(count);
-        for number in (0..count).rev() {
-            let accepted = receivers.pop().expect("one receiver per shard");
+        let mut shards = Vec::with_capacity(count);
+        for (number, accepted) in receivers.into_iter().enumerate() {
             let first = number == 0;
             let mut acceptors = Vec::new();
             if first {
@@ -234,16 +274,10 @@ impl<M: Member> Server<M> {
             let slots = Arc::clone(&slots);
             let patience = patience_told.clone();
             let shard = Shard { accepted, acceptors, others, slots, patience };
-            let seat = self.seat(&registry, &access, &stop, number);
-            let name = format!("shard-{number}");
-            let thread = std::thread::Builder::new().name(name).spawn(move || {
-                if let Err(error) = shard.run(seat) {
-                    tracing::error!(error = %error, "a network shard could not run");
-                }
-            })?;
-            threads.push(thread);
+            shards.push((shard, self.seat(&registry, &access, &stop, number)));
         }
-        Ok(Serving { stopper, patience, threads })
+        let serving = Serving { stopper, patience, threads: Vec::new(), guests: Vec::new() };
+        Ok((serving, shards))
     }
 
     /// Builds a shard's seat on the shard's own thread.
@@ -253,7 +287,7 @@ impl<M: Member> Server<M> {
         access: &Arc<Access>,
         stop: &Stop,
         number: usize,
-    ) -> impl FnOnce() -> Seat<M> + Send + 'static {
+    ) -> impl FnOnce() -> Seat<M> + Send + use<M> {
         let (registry, access) = (Arc::clone(registry), Arc::clone(access));
         let (member, stop) = (self.member.clone(), stop.clone());
         let listeners = Arc::clone(&self.listeners);
@@ -270,6 +304,7 @@ impl<M: Member> Server<M> {
                 limits: Limits { message_bytes: usize::try_from(max).unwrap_or(usize::MAX) },
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.keepalive,
+                peer_write_timeout: config.peer_write_timeout,
                 stop,
                 raft,
                 raft_answers: OpenAnswers::default(),
@@ -291,7 +326,13 @@ pub struct Serving {
     stopper: Stopper,
     patience: watch::Sender<Duration>,
     threads: Vec<JoinHandle<()>>,
+    /// Closed when the guest on somebody else's thread has ended.
+    guests: Vec<std::sync::mpsc::Receiver<Infallible>>,
 }
+
+/// Work that somebody else's thread carries for a server: made there, and run in its
+/// `LocalSet` until it ends.
+pub type Guest = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 impl Serving {
     /// Stops accepting, ends streaming calls, lets unary calls finish for as long
@@ -304,7 +345,10 @@ impl Serving {
             if thread.join().is_err() {
                 tracing::error!("a network shard has panicked");
             }
-                peer_write_timeout: config.peer_write_timeout,
+        }
+        for guest in self.guests {
+            // Nothing is ever sent: this waits for the other end to go.
+            let _ = guest.recv();
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Boots the member, serves it, and takes it down again.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_config::{AutoCompaction, Config, Gate, TlsFiles, TlsVersion, Url};
 use mainstay_driver::{Driver, Founding, Handle, Options};
@@ -71,7 +72,7 @@ pub(crate) fn run(
     // The others are needed before clients can be served.
     let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
     let peer_urls = peers.peer_urls();
-    let peers = peers.serve()?;
+    let peers = peers.serve_on(|guest| transport.host(guest))?;
     let server = Server::over(sockets, bridge).with_network(transport.stats());
     let end = async {
         tokio::select! {
@@ -92,9 +93,15 @@ pub(crate) fn run(
         greet(config, driver.is_new());
         Ok::<_, std::io::Error>((Some(serving), end.await))
     })?;
+    let led = handle.leads() && handle.membership().voters().len() > 1;
     runtime.block_on(before_the_end(config, &end, &handle));
+    let handed_over = Instant::now();
     if let Some(serving) = serving {
         serving.shutdown(LAST_REQUESTS);
+    }
+    if led && matches!(end, End::Signal(_)) {
+        // Others know their leader by its first heartbeat; what they send here before is passed on.
+        std::thread::sleep(config.heartbeat_interval.saturating_sub(handed_over.elapsed()));
     }
     driver.stop();
     transport.stop();
@@ -319,7 +326,24 @@ fn peer_options(config: &Config) -> mainstay_peer::Options {
         dial_timeout: Duration::from_secs(1) + config.election_timeout,
         read_timeout: config.peer_read_timeout,
         write_timeout: config.peer_write_timeout,
+        local_addr: config.gates.on(Gate::SetMemberLocalAddr).then(|| local_addr(config)).flatten(),
     }
+}
+
+/// The first address among the advertised peer URLs that other machines can see.
+fn local_addr(config: &Config) -> Option<IpAddr> {
+    let urls = &config.initial_advertise_peer_urls;
+    let addresses = urls.iter().filter_map(|url| url.host().parse::<IpAddr>().ok());
+    let found = addresses.into_iter().find(|one| !one.is_loopback() && !one.is_unspecified());
+    let shown = json_strings(texts(urls));
+    match found {
+        Some(address) => tracing::info!("LocalAddr" = %address, "setting member local address"),
+        None => tracing::warn!(
+            "advertise-peer-urls.json" = %shown,
+            "unable to set a member local address due to lack of suitable local addresses"
+        ),
+    }
+    found
 }
 
 /// What this member shows and trusts when it dials another.

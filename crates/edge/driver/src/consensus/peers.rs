@@ -7,8 +7,7 @@ use mainstay_member::Input;
 use mainstay_raft::{Mark, Message, MessageKind, Role};
 use mainstay_types::{MemberId, Term};
 
-use super::Consensus;
-use crate::handle::RequestError;
+use super::{Consensus, ReadSlot};
 use crate::notes::Note;
 
 impl Consensus {
@@ -122,6 +121,16 @@ impl Consensus {
             cells.leader_since_ms.store(now, Ordering::Release);
             cells.leader_changes.fetch_add(1, Ordering::Relaxed);
         }
-        self.refuse_all_reads(&RequestError::LeaderChanged);
+    }
+
+    /// Readers that gave up, for whom nobody comes to answer: while there is no leader
+    /// nothing else would end their number.
+    pub(super) fn forget_who_gave_up(&mut self) {
+        let waits = |slots: &mut Vec<ReadSlot>| {
+            slots.retain(|slot| !slot.is_closed());
+            !slots.is_empty()
+        };
+        self.asking.retain(|_, slots| waits(slots));
+        self.waiting.retain(|_, slots| waits(slots));
     }
 }

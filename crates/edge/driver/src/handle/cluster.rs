@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{Handle, RequestError, refused};
 use crate::consensus::Command;
+use crate::consensus::desk::Place;
 use crate::incoming::{IncomingDb, received_db};
 use crate::transport::Transport;
 use crate::waiters::Forget;
@@ -30,6 +31,14 @@ impl Handle {
     /// `TooManyRequests` when it was dropped, `Stopped`, or `Storage` for a snapshot
     /// without its db.
     pub fn receive(&self, message: Message) -> Result<(), RequestError> {
+        self.receive_quietly(message).inspect(|()| self.shared.consensus.announce())
+    }
+
+    /// As [`Handle::receive`], but nobody works on it before [`Handle::received`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn receive_quietly(&self, message: Message) -> Result<(), RequestError> {
         if message.kind == MessageKind::Snap {
             self.check_db_is_here(&message)?;
         }
@@ -40,9 +49,16 @@ impl Handle {
             inbox.fetch_sub(bytes, Ordering::Relaxed);
             return Err(RequestError::TooManyRequests);
         }
-        self.send(Command::Peer { message, bytes }).inspect_err(|_| {
+        let sent = self.shared.consensus.try_send_quietly(Command::Peer { message, bytes });
+        sent.map_err(refused).inspect_err(|_| {
             inbox.fetch_sub(bytes, Ordering::Relaxed);
         })
+    }
+
+    /// Works on what was received quietly, here if that may be: the calling thread may
+    /// wait for this member's log to be written.
+    pub fn received(&self) {
+        self.shared.consensus.work_here(Place::Peer);
     }
 
     fn check_db_is_here(&self, message: &Message) -> Result<(), RequestError> {
@@ -75,6 +91,13 @@ impl Handle {
     pub fn unreachable(&self, peer: MemberId) {
         // When it does not fit, the next loss tells again.
         let _ = self.send(Command::Unreachable(peer));
+    }
+
+    /// The host of `peer` says that nobody listens where it did, and its streams have ended:
+    /// its process is gone. If it leads, another member soon does.
+    pub fn gone(&self, peer: MemberId) {
+        // When it does not fit, its silence tells as well.
+        let _ = self.send(Command::Gone(peer));
     }
 
     /// A snapshot that was sent to `to` has arrived, or not.
@@ -111,6 +134,16 @@ impl Handle {
     /// What the state machine answers, or why there is no answer.
     pub async fn change_membership(&self, change: &Change) -> Result<Vec<Member>, RequestError> {
         let started = self.shared.clock.now();
+        let mut learns = false;
+        match change {
+            // What the new one knows of them is not known.
+            Change::Add(_) => self.clear_checkpoints().await?,
+            Change::UpdatePeerUrls(of, _) => {
+                self.linearizable().await?;
+                learns = self.membership().member(*of).is_some_and(|member| member.is_learner);
+            }
+            Change::Promote(_) | Change::Remove(_) => {}
+        }
         let id = self.shared.next_request_id();
         let answer = self.shared.waiters.expect_reply(id);
         let guard = Forget::new(&self.shared.waiters, id);
@@ -134,16 +167,6 @@ impl Handle {
         answer.await.map_err(|_| RequestError::Stopped)
     }
 
-        let mut learns = false;
-        match change {
-            // What the new one knows of them is not known.
-            Change::Add(_) => self.clear_checkpoints().await?,
-            Change::UpdatePeerUrls(of, _) => {
-                self.linearizable().await?;
-                learns = self.membership().member(*of).is_some_and(|member| member.is_learner);
-            }
-            Change::Promote(_) | Change::Remove(_) => {}
-        }
     /// Hands leadership to `to` and waits until it leads.
     ///
     /// # Errors
@@ -155,6 +178,11 @@ impl Handle {
             "transferee-member-id" = %to,
             "leadership transfer starting"
         );
+        if !self.shared.cells.checkpoints.load(Ordering::Acquire)
+            && let Err(error) = self.clear_checkpoints().await
+        {
+            tracing::warn!(%error, "cannot clear the checkpoints of leases for the next leader");
+        }
         self.send(Command::Transfer(to))?;
         let moved = async {
             while self.standing().leader != to {
@@ -178,11 +206,6 @@ impl Handle {
     /// As [`Handle::move_leader`].
     pub async fn hand_over(&self) -> Result<(), RequestError> {
         if !self.leads() {
-        if !self.shared.cells.checkpoints.load(Ordering::Acquire)
-            && let Err(error) = self.clear_checkpoints().await
-        {
-            tracing::warn!(%error, "cannot clear the checkpoints of leases for the next leader");
-        }
             return Ok(());
         }
         let me = self.shared.identity.member;

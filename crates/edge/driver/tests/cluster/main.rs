@@ -2,14 +2,15 @@
 
 mod checkpoints;
 mod corruption;
+mod handover;
 mod wire;
 
 use std::time::Duration;
 
 use mainstay_driver::{Founding, RequestError, RequestField};
 use mainstay_membership::{Change, Member};
-use wire::{Cluster, block_on, get, member, put, until};
 use mainstay_proto::membershippb::DowngradeInfoSetRequest;
+use wire::{Cluster, block_on, get, member, put, until};
 
 #[test]
 fn what_one_acknowledges_all_read() {

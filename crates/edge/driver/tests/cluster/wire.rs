@@ -12,7 +12,7 @@ use mainstay_driver::{
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_membership::{self as membership, Member, Membership};
 use mainstay_proto::etcdserverpb as pb;
-use mainstay_raft::Message;
+use mainstay_raft::{Message, MessageKind};
 use mainstay_types::{ClusterId, MemberId, SPOKEN_VERSION};
 
 /// Who is there, and who cannot hear whom.
@@ -45,8 +45,15 @@ struct Wire {
 impl Transport for Wire {
     fn send(&self, messages: Vec<Message>) {
         for message in messages {
-            // What is lost is sent again.
-            let _ = self.wires.reach(self.me, message.to).map(|handle| handle.receive(message));
+            let Some(handle) = self.wires.reach(self.me, message.to) else { continue };
+            // Both ways to bring a message, the second on whatever thread this is. What is
+            // lost is sent again.
+            if matches!(message.kind, MessageKind::Heartbeat | MessageKind::HeartbeatResp) {
+                let _ = handle.receive(message);
+            } else {
+                let _ = handle.receive_quietly(message);
+                handle.received();
+            }
         }
     }
 
@@ -83,13 +90,6 @@ impl Transport for Wire {
         let said = reached.and_then(|handle| match call {
             PeerCall::Version => Ok(PeerAnswer::Version { server: SPOKEN_VERSION, cluster: None }),
             PeerCall::HashKv { revision } => hash_of(&handle, revision),
-            other => Err(CallError::Malformed(format!("{other:?} is not played here"))),
-        });
-        let _ = slot.send(said);
-        answer
-    }
-}
-
             PeerCall::About
                 if self.wires.foreign.lock().expect("no panic holds it").contains(&to) =>
             {
@@ -99,6 +99,13 @@ impl Transport for Wire {
                 let gate = handle.options().lease_checkpoint_every.is_some();
                 Ok(PeerAnswer::About(About { lease_checkpoints: gate }))
             }
+            other => Err(CallError::Malformed(format!("{other:?} is not played here"))),
+        });
+        let _ = slot.send(said);
+        answer
+    }
+}
+
 fn hash_of(handle: &Handle, revision: i64) -> Result<PeerAnswer, CallError> {
     let refused = |error: String| CallError::Refused { status: 400, body: error };
     let hash = handle.hash_kv(revision).map_err(|error| refused(error.to_string()))?;
@@ -118,6 +125,12 @@ pub(crate) struct Cluster {
     pub(crate) drivers: BTreeMap<MemberId, Driver>,
     /// Whether leaders compare the members, and how often.
     pub(crate) compare: (Option<Duration>, Option<Duration>),
+    /// Gate `LeaseCheckpoint` of members that start from now on.
+    pub(crate) checkpoints: Option<Duration>,
+    /// How often they look whether a downgrade has come to its end.
+    pub(crate) downgrade_check: Option<Duration>,
+    /// The election timeout of members that start from now on.
+    pub(crate) election: Duration,
 }
 
 impl Drop for Cluster {
@@ -125,12 +138,6 @@ impl Drop for Cluster {
         for (_, driver) in std::mem::take(&mut self.drivers) {
             driver.stop();
         }
-    /// Gate `LeaseCheckpoint` of members that start from now on.
-    pub(crate) checkpoints: Option<Duration>,
-    /// How often they look whether a downgrade has come to its end.
-    pub(crate) downgrade_check: Option<Duration>,
-    /// The election timeout of members that start from now on.
-    pub(crate) election: Duration,
         let _ = std::fs::remove_dir_all(&self.root);
     }
 }
@@ -144,6 +151,11 @@ pub(crate) fn member(n: usize) -> Member {
 impl Cluster {
     /// A new cluster of `size`, all of it up and ready.
     pub(crate) fn born(name: &str, size: usize) -> Cluster {
+        Cluster::born_with(name, size, |_| {})
+    }
+
+    /// With other settings.
+    pub(crate) fn born_with(name: &str, size: usize, change: impl FnOnce(&mut Cluster)) -> Cluster {
         let folder = format!("mainstay-cluster-{name}-{}", std::process::id());
         let root = std::env::temp_dir().join(folder);
         let _ = std::fs::remove_dir_all(&root);
@@ -160,11 +172,6 @@ impl Cluster {
             election: Duration::from_millis(200),
         };
         change(&mut cluster);
-        Cluster::born_with(name, size, |_| {})
-    }
-
-    /// With other settings.
-    pub(crate) fn born_with(name: &str, size: usize, change: impl FnOnce(&mut Cluster)) -> Cluster {
         for n in 0..size {
             cluster.start(n);
         }
@@ -200,6 +207,9 @@ impl Cluster {
             election_timeout: self.election,
             corrupt_check_every: self.compare.0,
             compact_hash_check_every: self.compare.1,
+            downgrade_check_every: self.downgrade_check,
+            lease_checkpoint_every: self.checkpoints,
+            persist_lease_checkpoints: self.checkpoints.is_some(),
             snapshot_count: 50,
             snapshot_catchup_entries: 20,
             ..Options::default()
@@ -207,9 +217,6 @@ impl Cluster {
     }
 
     /// Starts one of the first members, for the first time or again.
-            downgrade_check_every: self.downgrade_check,
-            lease_checkpoint_every: self.checkpoints,
-            persist_lease_checkpoints: self.checkpoints.is_some(),
     pub(crate) fn start(&mut self, n: usize) {
         let me = self.members[n].clone();
         let founding = Founding::New { me: me.id, members: self.members.clone() };
@@ -223,6 +230,7 @@ impl Cluster {
         let mut dice = OsDice::new();
         let driver = Driver::start(options, Arc::new(OsDisk), clock, &mut dice, Arc::new(wire))
             .expect("starts");
+        self.wires.since.lock().expect("no panic holds it").insert(me.id, Instant::now());
         self.wires.handles.lock().expect("no panic holds it").insert(me.id, driver.handle());
         self.drivers.insert(me.id, driver);
     }
@@ -230,7 +238,6 @@ impl Cluster {
     pub(crate) fn stop(&mut self, id: MemberId) {
         self.wires.handles.lock().expect("no panic holds it").remove(&id);
         self.drivers.remove(&id).expect("it runs").stop();
-        self.wires.since.lock().expect("no panic holds it").insert(me.id, Instant::now());
     }
 
     pub(crate) fn cut_off(&self, id: MemberId) {
@@ -238,6 +245,7 @@ impl Cluster {
     }
 
     pub(crate) fn join_up(&self, id: MemberId) {
+        self.wires.since.lock().expect("no panic holds it").insert(id, Instant::now());
         self.wires.cut.lock().expect("no panic holds it").remove(&id);
     }
 
@@ -245,7 +253,6 @@ impl Cluster {
         block_on(async {
             for driver in self.drivers.values_mut() {
                 let ready = tokio::time::timeout(Duration::from_secs(20), driver.ready());
-        self.wires.since.lock().expect("no panic holds it").insert(id, Instant::now());
                 ready.await.expect("ready in time");
             }
         });
@@ -310,11 +317,9 @@ pub(crate) async fn put(handle: &Handle, key: &str, value: &str) -> Result<(), R
     handle.propose(RequestField::Put, &put).await.map(|_| ())
 }
 
-/// A linearizable read. A change of leaders under way may interrupt it.
+/// A linearizable read. A change of leaders under way does not interrupt it.
 pub(crate) async fn get(handle: &Handle, key: &str) -> Option<String> {
-    while let Err(error) = handle.linearizable().await {
-        assert_eq!(error, RequestError::LeaderChanged);
-    }
+    handle.linearizable().await.expect("a leader, sooner or later");
     let kv = handle.view().get(key.as_bytes()).expect("reads")?;
     Some(String::from_utf8(kv.value.to_vec()).expect("text"))
 }

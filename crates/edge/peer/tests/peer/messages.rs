@@ -75,6 +75,8 @@ fn a_member_that_restarts_is_found_again() {
     let address = b.stop();
     a.fake.until(|seen| seen.unreachable.contains(&id).then_some(()));
     assert_eq!(a.transport.connected_for(id), None);
+    // Its host says so.
+    a.fake.until(|seen| seen.gone.contains(&id).then_some(()));
     let door = Door::open_at(&address.to_string());
     let b = Node::start_at(door, Fake::new(id.0, CLUSTER), None, None);
     b.follow(&members);

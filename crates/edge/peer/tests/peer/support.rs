@@ -29,6 +29,7 @@ pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 pub(crate) struct Seen {
     pub(crate) messages: Vec<Message>,
     pub(crate) unreachable: Vec<MemberId>,
+    pub(crate) gone: Vec<MemberId>,
     pub(crate) snapshots_sent: Vec<(MemberId, bool)>,
     /// Files that began to arrive.
     pub(crate) begun: usize,
@@ -48,9 +49,9 @@ pub(crate) struct Fake {
     /// Takes no messages, and no files.
     pub(crate) full: AtomicBool,
     pub(crate) batches: AtomicUsize,
-}
     /// Talks to nobody.
     pub(crate) shuns: AtomicBool,
+}
 
 impl Fake {
     pub(crate) fn new(member: u64, cluster: ClusterId) -> Arc<Fake> {
@@ -61,8 +62,8 @@ impl Fake {
             removed: Mutex::default(),
             full: AtomicBool::new(false),
             batches: AtomicUsize::new(0),
-        })
             shuns: AtomicBool::new(false),
+        })
     }
 
     fn note(&self, change: impl FnOnce(&mut Seen)) {
@@ -103,12 +104,12 @@ impl Local for Fake {
         self.cluster
     }
 
-    fn receive(&self, message: Message) -> Result<(), Refused> {
     fn shuns(&self, member: MemberId, version: Version) -> Option<String> {
         let shuns = self.shuns.load(Ordering::SeqCst);
         shuns.then(|| format!("not with {member}, which runs {version}"))
     }
 
+    fn receive(&self, message: Message) -> Result<(), Refused> {
         if self.full.load(Ordering::Relaxed) {
             return Err(Refused::Full);
         }
@@ -126,6 +127,10 @@ impl Local for Fake {
 
     fn unreachable(&self, member: MemberId) {
         self.note(|seen| seen.unreachable.push(member));
+    }
+
+    fn gone(&self, member: MemberId) {
+        self.note(|seen| seen.gone.push(member));
     }
 
     fn snapshot_sent(&self, member: MemberId, ok: bool) {
@@ -297,11 +302,6 @@ impl Node {
         dial: Option<ClientTls>,
         listen: Tls,
     ) -> Node {
-        let scheme = if listen.is_some() { "https" } else { "http" };
-        let (url, address) = (format!("{scheme}://{}", door.address), door.address);
-        let options = Options { dial_timeout: PATIENCE, ..tune(Options::new(vec![url.clone()])) };
-        let transport = PeerTransport::start(options, dial).expect("a transport");
-    ) -> Node {
         Node::start_tuned(door, fake, dial, listen, |options| options)
     }
 
@@ -312,6 +312,11 @@ impl Node {
         dial: Option<ClientTls>,
         listen: Tls,
         tune: impl FnOnce(Options) -> Options,
+    ) -> Node {
+        let scheme = if listen.is_some() { "https" } else { "http" };
+        let (url, address) = (format!("{scheme}://{}", door.address), door.address);
+        let options = Options { dial_timeout: PATIENCE, ..tune(Options::new(vec![url.clone()])) };
+        let transport = PeerTransport::start(options, dial).expect("a transport");
         transport.attach(Arc::clone(&fake) as Arc<dyn Local>);
         let serving = Some(Serving::start(door, transport.face(), listen));
         Node { fake, transport, url, address, serving }

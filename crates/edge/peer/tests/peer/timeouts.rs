@@ -1,7 +1,8 @@
-//! `--raft-read-timeout` and `--raft-write-timeout`: who says nothing, and who takes nothing.
+//! `--raft-read-timeout` and `--raft-write-timeout`: who says nothing, and who takes nothing;
+//! and where connections leave from.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use mainstay_driver::Transport as _;
@@ -26,6 +27,18 @@ fn follow(node: &Node, listener: &TcpListener) {
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let peer = Member { id: MemberId(2), peer_urls: vec![url], ..Member::default() };
     node.follow(&[node.as_member(), peer]);
+}
+
+/// Gate `SetMemberLocalAddr`.
+#[test]
+fn connections_leave_from_the_address_that_was_given() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let from: IpAddr = "127.0.0.9".parse().expect("an address");
+    let tune = |options| Options { local_addr: Some(from), ..options };
+    let node = Node::start_tuned(Door::open(), Fake::new(1, CLUSTER), None, None, tune);
+    follow(&node, &listener);
+    let (_, remote) = listener.accept().expect("it dials");
+    assert_eq!(remote.ip(), from);
 }
 
 #[test]

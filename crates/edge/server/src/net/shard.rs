@@ -129,7 +129,8 @@ impl Shard {
         Ok(())
     }
 
-    async fn serve<M: Member>(mut self, seat: Rc<Seat<M>>) {
+    /// Serves until stopped, in a `LocalSet` of the caller's.
+    pub(crate) async fn serve<M: Member>(mut self, seat: Rc<Seat<M>>) {
         // Aborted with the shard's tasks, after the last connection.
         let member = seat.http.member.clone();
         tokio::task::spawn_local(async move { member.attend().await });
@@ -153,6 +154,9 @@ impl Shard {
                 () = seat.stop.wait() => break,
             }
         }
+        // Whoever is on the way here is told at once, and does not wait for our end.
+        self.accepted.close();
+        while self.accepted.try_recv().is_ok() {}
         accepting.abort_all();
         let patience = *self.patience.borrow();
         // Streams to other members end when those or the transport end, after us.
