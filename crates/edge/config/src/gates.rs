@@ -75,7 +75,7 @@ const GATES: &[Row] = &[
     (Gate::LeaseCheckpoint, "LeaseCheckpoint", Stage::Alpha, false, true),
     (Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist", Stage::Alpha, false, true),
     (Gate::PriorityRequest, "PriorityRequest", Stage::Alpha, false, false),
-    (Gate::SetMemberLocalAddr, "SetMemberLocalAddr", Stage::Alpha, false, false),
+    (Gate::SetMemberLocalAddr, "SetMemberLocalAddr", Stage::Alpha, false, true),
     (Gate::StopGRPCServiceOnDefrag, "StopGRPCServiceOnDefrag", Stage::Alpha, false, false),
     (Gate::TxnModeWriteWithSharedBuffer, "TxnModeWriteWithSharedBuffer", Stage::Beta, true, false),
 ];

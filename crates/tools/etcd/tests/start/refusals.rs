@@ -82,9 +82,6 @@ const OURS: &[Case] = &[
     ),
     (&["--feature-gates=Nonsense=true"], 2, "unrecognized feature gate: Nonsense"),
     (&["--feature-gates=AllAlpha"], 2, "missing bool value for AllAlpha"),
-    (&["--auto-tls"], 1, "--auto-tls=true is not supported in this release"),
-    (&["--peer-auto-tls"], 1, "--peer-auto-tls=true is not supported in this release"),
-    (&["--client-crl-file=/crl"], 1, "--client-crl-file=/crl is not supported in this release"),
     (
         &["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"],
         1,
