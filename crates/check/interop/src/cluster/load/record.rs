@@ -114,9 +114,10 @@ impl Record {
     /// Whether what was sent then was under way when member `n` was told to end, or came
     /// later.
     pub(super) fn was_ending(&self, n: usize, sent: Duration) -> bool {
-        let ends = self.excused.iter().filter(|window| window.0 == n);
-        ends.map(|window| window.1)
-            .any(|from| sent + super::UNDER_WAY >= from && sent < from + super::ANSWER_PATIENCE)
+        self.excused.iter().any(|(member, from, to)| {
+            let early = sent + super::UNDER_WAY < *from;
+            *member == n && !early && to.is_none_or(|to| sent <= to)
+        })
     }
 
     /// Notes an answer, and holds it to what was acknowledged before it was asked for.
