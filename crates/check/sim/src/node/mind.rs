@@ -242,6 +242,11 @@ impl Life {
         self.turn_soon(ctx)
     }
 
+    pub(super) fn gone(&mut self, ctx: &mut Ctx, peer: MemberId) -> Result<(), Death> {
+        self.mind.feed(Input::Gone(peer));
+        self.turn_soon(ctx)
+    }
+
     pub(super) fn transfer(&mut self, ctx: &mut Ctx, to: MemberId) -> Result<(), Death> {
         self.mind.feed(Input::TransferLeader(to));
         self.turn_soon(ctx)

@@ -79,6 +79,8 @@ pub(crate) enum NodeEvent {
     SnapshotOutcome { to: MemberId, ok: bool },
     /// Messages to this member got lost.
     Unreachable(MemberId),
+    /// Its host says that this member does not run.
+    Gone(MemberId),
     /// A client's request.
     Request(Box<Request>),
     /// The operator wants another leader.
@@ -309,6 +311,8 @@ fn absent(ctx: &mut Ctx, id: MemberId, what: NodeEvent) {
         }
         NodeEvent::Packet(packet) if ctx.dice.one_in(8) => {
             ctx.at_node(10 * MS, packet.message.from, 0, NodeEvent::Unreachable(id));
+            // Its host refuses connections; by then it may be back.
+            ctx.at_node(20 * MS, packet.message.from, 0, NodeEvent::Gone(id));
         }
         _ => {}
     }
@@ -335,6 +339,7 @@ impl Life {
             NodeEvent::Packet(packet) => self.receive(ctx, *packet),
             NodeEvent::SnapshotOutcome { to, ok } => self.snapshot_outcome(ctx, to, ok),
             NodeEvent::Unreachable(peer) => self.unreachable(ctx, peer),
+            NodeEvent::Gone(peer) => self.gone(ctx, peer),
             NodeEvent::Request(request) => self.request(ctx, *request),
             NodeEvent::Transfer(to) => self.transfer(ctx, to),
         }
