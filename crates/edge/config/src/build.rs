@@ -25,14 +25,13 @@ pub(crate) struct Source {
 ///
 /// When a value has the right form but no meaning.
 pub(crate) fn build(
-    source: &Source,
+    s: &Source,
     default_host: &dyn Fn() -> Option<IpAddr>,
     notices: &mut Vec<Notice>,
 ) -> Result<Config, Invalid> {
-    let s = source;
-    let name = s.text("name");
-    let mut config = Config {
-        data_dir: data_dir(s, &name, notices),
+    let config = Config {
+        name: s.text("name"),
+        data_dir: data_dir(s, notices),
         wal_dir: s.path("wal-dir"),
         snapshot_count: or_default(s.uint("snapshot-count"), 10_000),
         snapshot_catchup_entries: or_default(s.uint("snapshot-catchup-entries"), 5_000),
@@ -63,8 +62,7 @@ pub(crate) fn build(
         backend: backend(s)?,
         max_txn_ops: s.uint("max-txn-ops"),
         max_request_bytes: s.uint("max-request-bytes"),
-        max_concurrent_streams: u32::try_from(s.uint("max-concurrent-streams"))
-            .expect("the parser bounds it"),
+        max_concurrent_streams: s.uint32("max-concurrent-streams"),
         keepalive: keepalive(s)?,
         enable_grpc_gateway: s.on("enable-grpc-gateway"),
         gates: s.gates(),
@@ -93,17 +91,15 @@ pub(crate) fn build(
         metrics_extensive: s.text("metrics") == "extensive",
         unsafe_no_fsync: s.on("unsafe-no-fsync"),
         all_defaults: s.settings.is_empty(),
-        name,
     };
-    place(&mut config, s, default_host, notices);
-    Ok(config)
+    Ok(place(config, s, default_host, notices))
 }
 
 /// The directory that was named, else `NAME.etcd`.
-fn data_dir(source: &Source, name: &str, notices: &mut Vec<Notice>) -> PathBuf {
+fn data_dir(source: &Source, notices: &mut Vec<Notice>) -> PathBuf {
     match source.text("data-dir") {
         empty if empty.is_empty() => {
-            let dir = format!("{name}.etcd");
+            let dir = format!("{}.etcd", source.text("name"));
             notices.push(Notice::warn(format!("'data-dir' was empty; using default {dir}")));
             dir.into()
         }
@@ -206,11 +202,11 @@ fn compaction(source: &Source) -> Result<CompactionConfig, Invalid> {
 /// of a member that listens everywhere, the name in the default initial cluster, and no default
 /// advertise URL for explicit listeners.
 fn place(
-    config: &mut Config,
+    mut config: Config,
     source: &Source,
     default_host: &dyn Fn() -> Option<IpAddr>,
     notices: &mut Vec<Notice>,
-) {
+) -> Config {
     let set = |name| source.settings.is_set(name);
     if !source.is_file && set("listen-client-urls") && !set("advertise-client-urls") {
         config.advertise_client_urls.clear();
@@ -238,6 +234,7 @@ fn place(
         let own = config.initial_advertise_peer_urls.iter().map(|url| format!("{name}={url}"));
         config.initial_cluster = own.collect::<Vec<_>>().join(",");
     }
+    config
 }
 
 impl Source {
@@ -275,6 +272,10 @@ impl Source {
             Value::Uint(n) => n,
             other => unreachable!("{name} is unsigned, not {other:?}"),
         }
+    }
+
+    fn uint32(&self, name: &str) -> u32 {
+        u32::try_from(self.uint(name)).expect("the parser bounds it")
     }
 
     pub(crate) fn int(&self, name: &str) -> i64 {

@@ -245,6 +245,16 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
             ));
         }
     }
+    own_certificates(config)?;
+    https_has_certificates(config)?;
+    let clients = [&config.listen_client_urls[..], &config.listen_client_http_urls].concat();
+    plain_beside_tls("peer", &config.listen_peer_urls, &config.peer_tls, notices);
+    plain_beside_tls("client", &clients, &config.client_tls, notices);
+    Ok(())
+}
+
+/// `--auto-tls` and `--peer-auto-tls`.
+fn own_certificates(config: &Config) -> Result<(), Invalid> {
     for (side, files) in [("", &config.client_tls), ("peer-", &config.peer_tls)] {
         let checks = files.requires_caller_cert()
             || files.crl.is_some()
@@ -265,6 +275,11 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
              --self-signed-cert-validity",
         );
     }
+    Ok(())
+}
+
+/// Every listener that encrypts has something to show.
+fn https_has_certificates(config: &Config) -> Result<(), Invalid> {
     let lacks = |urls: &[Url], files: &TlsFiles| {
         let bare = files.cert.is_none() && !files.auto;
         urls.iter().find(|url| bare && url.is_tls()).map(Url::to_string)
@@ -288,8 +303,6 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
              url {url}"
         ));
     }
-    plain_beside_tls("peer", &config.listen_peer_urls, &config.peer_tls, notices);
-    plain_beside_tls("client", &clients, &config.client_tls, notices);
     Ok(())
 }
 

@@ -92,6 +92,37 @@ fn message(fields: &[(u8, u64)]) -> Vec<u8> {
     bytes
 }
 
+/// Each is said so, its sender named, and the connection closed.
+fn numbers_and_kinds_that_there_are_not(cluster: &Cluster, (go, id): (u64, u64), term: u64) {
+    let me = cluster.nodes[0].id;
+    let vote = |more: &[(u8, u64)]| message(&[&[(1, 5), (2, me), (3, go)], more].concat());
+    for (what, body) in [
+        ("term", vote(&[(4, u64::MAX)])),
+        ("term of the log", vote(&[(4, term), (5, u64::MAX)])),
+        ("index", vote(&[(4, term), (6, u64::MAX - 1)])),
+        ("commit", vote(&[(4, term), (8, 1 << 63)])),
+        ("hint", vote(&[(4, term), (11, u64::MAX)])),
+        ("kind", message(&[(1, 99), (2, me), (3, go), (4, term)])),
+        ("own kind", message(&[(1, 0), (2, me), (3, go), (4, term)])),
+    ] {
+        let told = post(cluster, 0, (go, id), &body).to_ascii_lowercase();
+        assert!(told.starts_with("http/1.1 400"), "{what}: {told}");
+        assert!(told.contains("\r\nconnection: close"), "{what}: {told}");
+    }
+    let newer = post_as(cluster, 0, (go, id), ("3.8.0", "3.8.0"), &vote(&[(4, term)]));
+    assert!(newer.starts_with("HTTP/1.1 412"), "{newer}");
+    assert!(newer.contains("incompatible version"), "{newer}");
+    let log = cluster.nodes[0].log();
+    let named = |text: &str| {
+        let (quoted, text) = (format!("\"{go:x}\""), text.to_owned());
+        log.lines().any(|line| line.contains(&text) && line.contains(&quoted))
+    };
+    assert!(named("a term or an index is out of range"), "the sender is named");
+    assert!(named("a message is of an unknown kind"), "the sender is named");
+    assert!(named("failed version compatibility check"), "the sender is named");
+    assert_eq!(cluster.status(0).expect("a status").term, term, "nobody believed it");
+}
+
 #[test]
 fn a_peer_listener_bears_strangers_and_rubbish() {
     let _alone = crate::alone();
@@ -138,33 +169,7 @@ fn a_peer_listener_bears_strangers_and_rubbish() {
         let absurd = [(1, kind), (2, me), (3, go), (4, term), (5, term), (6, u64::MAX), (8, 1)];
         post(&cluster, 0, (go, id), &message(&absurd));
     }
-    // Numbers and kinds that there are not: said so, and the connection closed.
-    let vote = |more: &[(u8, u64)]| message(&[&[(1, 5), (2, me), (3, go)], more].concat());
-    for (what, body) in [
-        ("term", vote(&[(4, u64::MAX)])),
-        ("term of the log", vote(&[(4, term), (5, u64::MAX)])),
-        ("index", vote(&[(4, term), (6, u64::MAX - 1)])),
-        ("commit", vote(&[(4, term), (8, 1 << 63)])),
-        ("hint", vote(&[(4, term), (11, u64::MAX)])),
-        ("kind", message(&[(1, 99), (2, me), (3, go), (4, term)])),
-        ("own kind", message(&[(1, 0), (2, me), (3, go), (4, term)])),
-    ] {
-        let told = post(&cluster, 0, (go, id), &body).to_ascii_lowercase();
-        assert!(told.starts_with("http/1.1 400"), "{what}: {told}");
-        assert!(told.contains("\r\nconnection: close"), "{what}: {told}");
-    }
-    let newer = post_as(&cluster, 0, (go, id), ("3.8.0", "3.8.0"), &vote(&[(4, term)]));
-    assert!(newer.starts_with("HTTP/1.1 412"), "{newer}");
-    assert!(newer.contains("incompatible version"), "{newer}");
-    let log = cluster.nodes[0].log();
-    let named = |text: &str| {
-        let (quoted, text) = (format!("\"{go:x}\""), text.to_owned());
-        log.lines().any(|line| line.contains(&text) && line.contains(&quoted))
-    };
-    assert!(named("a term or an index is out of range"), "the sender is named");
-    assert!(named("a message is of an unknown kind"), "the sender is named");
-    assert!(named("failed version compatibility check"), "the sender is named");
-    assert_eq!(cluster.status(0).expect("a status").term, term, "nobody believed it");
+    numbers_and_kinds_that_there_are_not(&cluster, (go, id), term);
     load.wait_for_member(&mut cluster, 0, 50);
     let after = resident_kb(&cluster, 0);
     eprintln!("{before} KB before, {after} KB after");
