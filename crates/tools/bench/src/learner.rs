@@ -81,7 +81,10 @@ async fn one_turn(pair: &Pair, side: Side) -> Result<Figures, String> {
     let endpoints = cluster.members.iter().map(|member| member.server.endpoint.clone());
     let puts = Puts::start(endpoints.collect(), pair).await.map_err(|e| failed(&e))?;
     tokio::time::sleep(QUIET).await;
-    puts.take(&mut figures, [(40, "puts before, p50 ms"), (41, "p99 ms"), (42, "longest ms")]);
+    puts.take(
+        &mut figures,
+        [(40, "puts before, p50 ms"), (41, "puts before, p99 ms"), (42, "puts before, longest ms")],
+    );
     let pid = cluster.members[leader].server.pid();
     // The highest since then; a kernel that cannot tells the highest ever.
     let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
@@ -90,7 +93,11 @@ async fn one_turn(pair: &Pair, side: Side) -> Result<Figures, String> {
     let joined = joins(pair, side, &endpoint, &newcomer, pid).await?;
     puts.take(
         &mut figures,
-        [(43, "puts meanwhile, p50 ms"), (44, "p99 ms, meanwhile"), (45, "longest ms, meanwhile")],
+        [
+            (43, "puts meanwhile, p50 ms"),
+            (44, "puts meanwhile, p99 ms"),
+            (45, "puts meanwhile, longest ms"),
+        ],
     );
     let after = process::read(pid);
     let seconds = |since: Reading, now: Reading| (now.cpu_ns - since.cpu_ns) as f64 / 1e9;
