@@ -49,6 +49,22 @@ pub enum WalError {
         /// The snapshot's term.
         term: Term,
     },
+    /// The log goes another way than the member did: a later snapshot than the one to start
+    /// from took the place of what it holds.
+    #[error(
+        "{}: a leader's snapshot at index {index} of term {term} took the place of what the log \
+         holds, and its .snap file is missing or damaged: bring the file back, or remove this \
+         member from the cluster and add it again",
+        dir.display()
+    )]
+    Replaced {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The snapshot's index.
+        index: Index,
+        /// The snapshot's term.
+        term: Term,
+    },
     /// A valid record of a kind or with a field that this version does not know.
     #[error(
         "{} holds {what} at offset {offset}, which this version does not know; \

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_env::{Disk, LockKind, OpenMode};
 use mainstay_raft::{Entry, HardState};
-use mainstay_types::Index;
+use mainstay_types::{Index, Term};
 
 use crate::error::{Doing, WalError};
 use crate::name::{SegmentName, check_sequence, segments, segments_from};
@@ -134,6 +134,9 @@ pub(crate) struct Collector {
     from: SnapshotMark,
     found: bool,
     ties: Ties,
+    /// A snapshot behind `from` that is not of this log, and whether it counts: then nothing
+    /// here is what the member goes on from. (etcd goes on from it all the same.)
+    replaced: Option<(Index, Term, bool)>,
     metadata: Option<Metadata>,
     hard_state: HardState,
     entries: Vec<Entry>,
@@ -147,6 +150,7 @@ impl Collector {
             from: from.clone(),
             found: false,
             ties: if from.index == Index(0) { Ties::Holds } else { Ties::Other },
+            replaced: None,
             metadata: None,
             hard_state: HardState::default(),
             entries: Vec::new(),
@@ -170,6 +174,9 @@ impl Collector {
                     self.last_index = self.from.index;
                     self.ties = Ties::Holds;
                 }
+                if let Some((index, _, counts)) = &mut self.replaced {
+                    *counts |= state.commit >= *index;
+                }
                 self.hard_state = state;
             }
             Content::Snapshot(mark) => {
@@ -184,9 +191,21 @@ impl Collector {
                         self.ties = Ties::Received;
                     }
                 }
+                let is_replaced = matches!(self.replaced, Some((_, _, true)));
+                let is_behind = mark.index > self.from.index;
+                if is_behind && !is_replaced && self.term_at(mark.index) != Some(mark.term) {
+                    self.replaced = Some((mark.index, mark.term, false));
+                }
                 self.last_index = self.last_index.max(mark.index);
             }
             Content::Entry(entry) => {
+                match self.replaced {
+                    // What follows goes on from there.
+                    Some((_, _, true)) => return Ok(()),
+                    // It did not count: the log went on as it was.
+                    Some((index, ..)) if entry.index <= index => self.replaced = None,
+                    _ => {}
+                }
                 self.last_index = entry.index;
                 self.ties = self.ties_with(&entry);
                 if entry.index > self.from.index {
@@ -199,6 +218,12 @@ impl Collector {
             }
         }
         Ok(())
+    }
+
+    /// The term of an entry behind `from`.
+    fn term_at(&self, index: Index) -> Option<Term> {
+        let position = index.0.checked_sub(self.from.index.0 + 1)?;
+        self.entries.get(usize::try_from(position).ok()?).map(|entry| entry.term)
     }
 
     fn ties_with(&self, entry: &Entry) -> Ties {
@@ -229,6 +254,9 @@ impl Collector {
         if !self.found {
             let SnapshotMark { index, term, .. } = self.from;
             return Err(WalError::SnapshotMissing { dir: dir.to_owned(), index, term });
+        }
+        if let Some((index, term, true)) = self.replaced {
+            return Err(WalError::Replaced { dir: dir.to_owned(), index, term });
         }
         let Some(metadata) = self.metadata else {
             let what = "the log does not say whose it is".to_owned();

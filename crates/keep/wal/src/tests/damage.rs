@@ -30,7 +30,7 @@ impl Log {
             let saved = [entry(term, index, data(&mut dice, size))];
             wal.save(Some(&state(term, index % 3, index - 1)), &saved, true).unwrap();
             if index % 4 == 0 {
-                wal.save_snapshot(&mark(term, index - 1)).unwrap();
+                wal.save_snapshot(&mark(1 + (index - 1) / 3, index - 1)).unwrap();
             }
         }
         wal.close().unwrap();

@@ -224,6 +224,9 @@ fn a_received_snapshot_replaces_the_log_behind_it_once_it_counts() {
     drop(wal);
     let (mut wal, replay) = open(&disk, &received, WalOptions::default()).unwrap();
     assert_eq!((replay.entries.len(), wal.last_index()), (0, Index(8)));
+    // From before it there is no way on: what is there was never committed (sim seed 501160).
+    let before = read(&disk, dir(), &ZERO).unwrap_err().to_string();
+    assert!(before.contains("snapshot at index 8 of term 2 took the place"), "{before}");
     // What comes then stays, whatever else is recorded.
     let new = [entry(2, 9, "new"), entry(2, 10, "new")];
     wal.save(Some(&state(2, 0, 9)), &new, true).unwrap();
@@ -232,6 +235,7 @@ fn a_received_snapshot_replaces_the_log_behind_it_once_it_counts() {
     wal.close().unwrap();
     let (_, replay) = open(&disk, &received, WalOptions::default()).unwrap();
     assert_eq!(replay.entries, new);
+    assert!(matches!(read(&disk, dir(), &ZERO), Err(WalError::Replaced { index: Index(8), .. })));
 }
 
 /// A snapshot that was taken here leaves what is behind it.
@@ -249,4 +253,5 @@ fn a_taken_snapshot_leaves_the_log_behind_it() {
     wal.save_snapshot(&mark(3, 10)).unwrap();
     wal.save(Some(&state(4, 1, 10)), &[], true).unwrap();
     assert_eq!(read(&disk, dir(), &mark(3, 10)).unwrap().entries, [entry(3, 11, "b")]);
+    assert_eq!(read(&disk, dir(), &ZERO).unwrap().entries.len(), 11, "from any before it");
 }
