@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mainstay_env::Dice;
 
 use crate::dice::SimDice;
-use crate::pages::{PAGE, Pages};
+use crate::pages::{PAGE, Page, Pages};
 
 /// Smallest piece that a real disk writes atomically.
 const SECTOR: u64 = 512;
@@ -40,8 +40,30 @@ impl Unsynced {
 /// A change of a file that was not synced yet.
 #[derive(Clone, Debug)]
 enum Change {
-    Write { at: u64, bytes: Arc<[u8]> },
+    Write {
+        at: u64,
+        bytes: Arc<[u8]>,
+    },
+    /// A write of whole pages, from this one on.
+    Pages {
+        first: u64,
+        pages: Vec<Arc<Page>>,
+    },
     Len(u64),
+}
+
+impl Change {
+    /// The pieces of a write, in order, and where each begins.
+    fn pieces(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let (some, whole): (Option<(u64, &[u8])>, &[Arc<Page>]) = match self {
+            Change::Write { at, bytes } => (Some((*at, bytes)), &[]),
+            Change::Pages { pages, .. } => (None, pages),
+            Change::Len(_) => (None, &[]),
+        };
+        let first = if let Change::Pages { first, .. } = self { *first } else { 0 };
+        let whole = (first..).zip(whole).map(|(page, bytes)| (page * PAGE, bytes.as_slice()));
+        some.into_iter().chain(whole)
+    }
 }
 
 /// The bytes of one file.
@@ -65,8 +87,10 @@ impl Content {
         if bytes.is_empty() {
             return;
         }
-        self.live.write(at, bytes);
-        self.pending.push(Change::Write { at, bytes: bytes.into() });
+        self.pending.push(match self.live.write(at, bytes) {
+            Some(pages) => Change::Pages { first: at / PAGE, pages },
+            None => Change::Write { at, bytes: bytes.into() },
+        });
     }
 
     pub(crate) fn set_len(&mut self, len: u64) {
@@ -81,7 +105,10 @@ impl Content {
     pub(crate) fn sync(&mut self) {
         for change in self.pending.drain(..) {
             match change {
-                Change::Write { at, bytes } => self.durable.follow(&self.live, at, &bytes),
+                Change::Write { at, bytes } => {
+                    self.durable.write(at, &bytes);
+                }
+                Change::Pages { first, pages } => self.durable.take(first, pages),
                 Change::Len(len) => self.durable.set_len(len),
             }
         }
@@ -125,13 +152,15 @@ impl Content {
                 // A cut frees blocks; what came after it went to other ones.
                 Change::Len(len) if *len < disk.len() => break,
                 Change::Len(_) => {}
-                Change::Write { at, bytes } => {
+                Change::Write { .. } | Change::Pages { .. } => {
                     if position < lengths {
-                        let end = at + bytes.len() as u64;
-                        disk.set_len(disk.len().max(end));
+                        let end = change.pieces().map(|(at, bytes)| at + bytes.len() as u64).max();
+                        disk.set_len(disk.len().max(end.unwrap_or_default()));
                     }
-                    let room = disk.len().saturating_sub(*at).min(bytes.len() as u64) as usize;
-                    fates.write(position, &mut disk, *at, &bytes[..room], dice);
+                    for (at, bytes) in change.pieces() {
+                        let room = disk.len().saturating_sub(at).min(bytes.len() as u64) as usize;
+                        fates.write(position, &mut disk, at, &bytes[..room], dice);
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// Bytes of one page.
 pub(crate) const PAGE: u64 = 4096;
 
-type Page = [u8; PAGE as usize];
+pub(crate) type Page = [u8; PAGE as usize];
 
 /// Bytes of a file. A page that is absent reads as zeros; a clone shares pages
 /// until one side writes to them.
@@ -40,39 +40,28 @@ impl Pages {
         wanted
     }
 
-    /// Writes, extending the file when needed.
-    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
+    /// Writes, extending the file when needed. Answers the pages when these are whole ones,
+    /// so that others can share them.
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> Option<Vec<Arc<Page>>> {
         self.len = self.len.max(at + bytes.len() as u64);
+        if at.is_multiple_of(PAGE) && (bytes.len() as u64).is_multiple_of(PAGE) {
+            let whole = bytes.chunks_exact(PAGE as usize);
+            let pages: Vec<Arc<Page>> =
+                whole.map(|page| Arc::new(page.try_into().expect("chunks of a page"))).collect();
+            self.pages.extend((at / PAGE..).zip(pages.iter().cloned()));
+            return Some(pages);
+        }
         for (page, within, part) in parts(at, bytes.len()) {
-            if let Ok(whole) = <Page>::try_from(&bytes[part.clone()]) {
-                self.pages.insert(page, Arc::new(whole));
-                continue;
-            }
             let page = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
             Arc::make_mut(page)[within..][..part.len()].copy_from_slice(&bytes[part]);
         }
+        None
     }
 
-    /// Makes a write that `other` has made: whole pages are shared, and of others only the
-    /// bytes are copied, so that neither side has to copy the page at its next write.
-    /// What `other` did to whole pages since comes with them.
-    pub(crate) fn follow(&mut self, other: &Pages, at: u64, bytes: &[u8]) {
-        self.len = self.len.max(at + bytes.len() as u64);
-        for (page, within, part) in parts(at, bytes.len()) {
-            match other.pages.get(&page) {
-                Some(theirs) if part.len() == PAGE as usize => {
-                    self.pages.insert(page, Arc::clone(theirs));
-                }
-                _ => {
-                    let page =
-                        self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
-                    Arc::make_mut(page)[within..][..part.len()].copy_from_slice(&bytes[part]);
-                }
-            }
-        }
+    /// Writes whole pages, from `first` on, extending the file when needed.
+    pub(crate) fn take(&mut self, first: u64, pages: Vec<Arc<Page>>) {
+        self.len = self.len.max((first + pages.len() as u64) * PAGE);
+        self.pages.extend((first..).zip(pages));
     }
 
     /// Cuts or extends with zeros.

@@ -7,8 +7,11 @@
 //! pull others down. Such a member gives no snapshots here: what it would spread is
 //! nothing that a judge could blame the receiver for.
 
+use bytes::Bytes;
 use mainstay_env::Dice as _;
 use mainstay_membership::Change;
+use mainstay_mvcc::View;
+use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::MemberId;
 
 use crate::node::{Life, Node, digest, snap_dir};
@@ -24,8 +27,43 @@ const META_BYTES: u64 = 80;
 const PAGE: u64 = 4096;
 /// How often members compare.
 const EVERY: u64 = 10 * SECOND;
-/// How the keys of clients begin, in the rows of the db.
-const KEYS: [&[u8]; 4] = [b"k0", b"k1", b"r0", b"r1"];
+
+/// Whether a client's key or value begins here, in the rows of the db. Other buckets are
+/// nothing that hashes cover, in etcd neither.
+fn is_of_a_row(bytes: &[u8]) -> bool {
+    let is_key = [b"k0", b"k1", b"r0", b"r1"].iter().any(|key| bytes.starts_with(*key));
+    let is_value = bytes.first() == Some(&b'v') && bytes.get(1..4).is_some_and(is_number);
+    is_key || is_value
+}
+
+fn is_number(bytes: &[u8]) -> bool {
+    bytes.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether both read the same at every revision.
+fn same_past(one: &Life, other: &Life) -> bool {
+    let (one, other) = (one.machine.view(), other.machine.view());
+    let first = other.compact_revision().max(1);
+    (first..=other.revision()).all(|revision| {
+        let all = Bytes::from_static(b"\0");
+        let request =
+            pb::RangeRequest { key: all.clone(), range_end: all, revision, ..Default::default() };
+        let read = |view: &View| view.range(&request).map(|found| found.kvs).ok();
+        read(&one) == read(&other)
+    })
+}
+
+/// What a digest is made of, but for the rows.
+fn told_of(life: &Life) -> String {
+    let leases = life.machine.leases();
+    let keys = leases.leases().map(|lease| (lease.id.0, leases.keys(lease.id).collect::<Vec<_>>()));
+    format!(
+        "{} keys, leases {:?}, members {}",
+        life.machine.view().len(),
+        keys.collect::<Vec<_>>(),
+        String::from_utf8_lossy(&life.machine.snapshot_v2_json())
+    )
+}
 
 impl World {
     /// A bit of a meta page flips.
@@ -52,14 +90,14 @@ impl World {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life.is_some()) else { return };
         node.power_off(&mut self.ctx);
         let db = node.disk.contents(snap_dir().join("db")).unwrap_or_default();
-        let rows = |at: &usize| KEYS.iter().any(|key| db[*at..].starts_with(key));
+        let rows = |at: &usize| is_of_a_row(&db[*at..]);
         let places: Vec<usize> = (2 * PAGE as usize..db.len()).filter(rows).collect();
         self.boot_later(id, 5 * SECOND);
         if places.is_empty() {
             return;
         }
         let place = places[self.ctx.dice.below(places.len() as u64) as usize] as u64;
-        let at = (place + self.ctx.dice.below(8)).min(db.len() as u64 - 1);
+        let at = place + self.ctx.dice.below(2);
         self.flip_in_db(id, at);
         self.ctx.stats.count("fault: flipped bit of a row");
         let node = self.nodes.get_mut(&id).expect("it was there");
@@ -96,6 +134,12 @@ impl World {
         }
         let again = if self.healing { SECOND } else { EVERY };
         self.ctx.schedule.after(again, Event::Compare(id));
+        if self.leader() == Some(id) {
+            // Others may need a snapshot, without which nothing is committed.
+            let node = self.nodes.get_mut(&id).expect("it leads");
+            node.stop(&mut self.ctx);
+            self.ctx.schedule.after(15 * SECOND, Event::Boot(id));
+        }
         if self.nodes.get(&id).is_some_and(|node| node.troubles.found) {
             return self.ask_removal(id);
         }
@@ -115,13 +159,29 @@ impl World {
         let right = right.expect("a healthy disk");
         let same = told.map(|(_, digest)| digest) == Some(right.1);
         let found = told.map(|(hash, _)| hash) != Some(right.0);
-        assert!(same || found, "{id} differs at {at}, and comparing hashes does not show it");
+        assert!(
+            same || found,
+            "{id} differs at {at}, and comparing hashes does not show it: {} beside {}",
+            told_of(life),
+            told_of(other)
+        );
+        // What no hash covers, there neither: rows below a compaction that are not the
+        // newest of their key, and yet are read at revisions behind it.
+        let past = found || same_past(life, other);
         let node = self.nodes.get_mut(&id).expect("it runs");
-        if found {
-            self.ctx.stats.count("flipped bits found by comparing");
+        if found || !past && self.healing {
+            let count = if found {
+                "flipped bits found by comparing"
+            } else {
+                "flipped bits no hash covers"
+            };
+            self.ctx.stats.count(count);
             self.ctx.tell(|| format!("{id} is found to differ at {at}"));
             node.troubles.found = true;
             return self.ask_removal(id);
+        }
+        if !past {
+            return;
         }
         self.ctx.stats.count("flipped bits where nothing was");
         node.trust();
