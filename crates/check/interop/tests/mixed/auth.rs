@@ -105,7 +105,7 @@ fn ours_keeps_away_from_members_that_decide_otherwise() {
     cluster.eventually("the old ones are named", |cluster| {
         let log = cluster.nodes[2].log();
         let named = |name: &str| log.contains(&format!("{why}{name} ("));
-        (named("1") && named("2") && log.contains("runs etcd 3.5.16")).then_some(())
+        (named("1") && named("2") && log.contains("runs etcd 3.5.")).then_some(())
     });
     // Those two are a quorum.
     cluster
