@@ -4,6 +4,8 @@
 #   roll.sh --member HOST:PORT --endpoints HOST:PORT,... --stop CMD --start CMD [--swap CMD]
 #           [--patience SECONDS]
 #
+# The stop command returns once the member has ended, as systemctl's does.
+#
 # Checks that every endpoint is healthy and no alarm is raised, hands leadership away, runs
 # the stop command, waits until the member is gone, runs the swap and the start command, and
 # waits until the member is healthy and has applied what the cluster had. Ends with 1, with

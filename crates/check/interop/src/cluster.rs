@@ -11,6 +11,7 @@ mod node;
 pub mod scene;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -162,14 +163,23 @@ impl Cluster {
         let n = self.nodes.len();
         let name = format!("m{}", n + 1);
         let dir = self.folder.path().join(format!("{name}.etcd"));
-        let mut node = Node::new(&name, make, dir, self.plan.flags.clone());
+        // Those that do not run yet listen nowhere, and the system may give their ports again.
+        let of = |node: &Node| [node.client, node.listens, node.known];
+        let mut taken: BTreeSet<u16> = self.nodes.iter().flat_map(of).collect();
+        let mut node = loop {
+            let node = Node::new(&name, make, dir.clone(), self.plan.flags.clone());
+            if of(&node).iter().all(|port| !taken.contains(port)) {
+                break node;
+            }
+        };
+        taken.extend(of(&node));
         node.catch_up = self.plan.catch_up;
         node.ours = self.plan.ours.clone();
         if let Some(hosts) = &self.hosts {
             node.on(hosts, n);
         }
         if let Some(wire) = &self.wire {
-            node.known = wire.lay(n, node.listens);
+            node.known = wire.lay(n, node.listens, &taken);
         }
         self.nodes.push(node);
         n

@@ -44,13 +44,22 @@ impl Wire {
         Wire { cuts: watch::Sender::new(Cuts::new()), pids, runtime: runtime.expect("a thread") }
     }
 
-    /// A relay in front of member `n`, which listens on `port`; answers its own port.
+    /// A relay in front of member `n`, which listens on `port`; answers its own port, which
+    /// is none of those that are taken.
     ///
     /// # Panics
     /// When the system has no port.
-    pub fn lay(&self, n: usize, port: u16) -> u16 {
-        let listener = StdListener::bind("127.0.0.1:0").expect("a free port");
-        let known = listener.local_addr().expect("bound").port();
+    pub fn lay(&self, n: usize, port: u16, taken: &BTreeSet<u16>) -> u16 {
+        let mut passed_over = Vec::new();
+        let (listener, known) = loop {
+            let listener = StdListener::bind("127.0.0.1:0").expect("a free port");
+            let known = listener.local_addr().expect("bound").port();
+            if !taken.contains(&known) {
+                break (listener, known);
+            }
+            // Held until another one is found.
+            passed_over.push(listener);
+        };
         listener.set_nonblocking(true).expect("a socket can wait");
         let (pids, cuts) = (Arc::clone(&self.pids), self.cuts.clone());
         self.runtime.spawn(async move {

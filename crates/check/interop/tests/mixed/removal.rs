@@ -40,7 +40,11 @@ fn removed_members_stay_out(cluster: &mut Cluster, load: &Load, told: usize, awa
             status.code()
         })
         .collect();
-    assert_eq!(codes, [Some(0), Some(0)], "as etcd");
+    for (n, code) in [told, away].into_iter().zip(codes) {
+        // etcd that is told while it still starts ends with 1 ("listener failed").
+        let late = cluster.nodes[n].make == Make::Go && n == away && code == Some(1);
+        assert!(code == Some(0) || late, "{}: {code:?}", cluster.nodes[n].name);
+    }
     // Once more: what it has on its disk does not let it in either.
     cluster.spawn(told, &[]);
     let status = cluster.wait_ended(told);

@@ -44,6 +44,13 @@ fn start_line(cluster: &Cluster, n: usize, pid_file: &Path) -> String {
     format!("{line} >'{log}' 2>&1 </dev/null & echo $! >'{pid}'")
 }
 
+/// A shell's line that ends a process of ours and waits for that, as `systemctl stop` does.
+fn stop_line(pid: u32) -> String {
+    // Nobody but the test can lay it to rest.
+    let gone = format!("grep -q '^State:.Z' /proc/{pid}/status || [ ! -e /proc/{pid} ]");
+    format!("kill -TERM {pid}; until {gone}; do sleep 0.05; done")
+}
+
 #[test]
 fn the_script_rolls_a_cluster() {
     let _alone = crate::alone();
@@ -60,7 +67,7 @@ fn the_script_rolls_a_cluster() {
         let rolled = script()
             .args(["--member", &cluster.nodes[n].endpoint(), "--endpoints", &endpoints(&cluster)])
             .arg("--stop")
-            .arg(format!("kill -TERM {}", cluster.nodes[n].pid().expect("it runs")))
+            .arg(stop_line(cluster.nodes[n].pid().expect("it runs")))
             .args(["--start", &start_line(&cluster, n, &pid_file)])
             .output()
             .expect("bash runs");
