@@ -33,6 +33,9 @@ use crate::waiters::Answer;
 /// Turns that may wait. The consensus thread blocks past it; this thread never waits
 /// for that one.
 const QUEUE_MAX: usize = 1024;
+/// Questions among them: the rest of the room is for what must not be refused, so that
+/// nobody who works on raft waits for it.
+const QUESTIONS_MAX: usize = QUEUE_MAX / 2;
 /// Entries of a turn, so that the first reply of many does not wait for the last.
 const TURN_ENTRIES_MAX: usize = 256;
 
@@ -56,12 +59,14 @@ pub(crate) struct ApplyHandle {
     orders: Sender<Order>,
     /// Orders that are queued or being carried out: nothing may overtake them.
     queued: Arc<AtomicUsize>,
+    /// Questions that are queued.
+    asked: Arc<AtomicUsize>,
 }
 
 impl ApplyHandle {
     pub(crate) fn new() -> (ApplyHandle, Receiver<Order>) {
         let (orders, queue) = bounded(QUEUE_MAX);
-        (ApplyHandle { orders, queued: Arc::default() }, queue)
+        (ApplyHandle { orders, queued: Arc::default(), asked: Arc::default() }, queue)
     }
 
     /// Orders that are queued or being carried out.
@@ -101,9 +106,17 @@ impl ApplyHandle {
     }
 
     pub(crate) fn ask(&self, question: Question) -> Result<(), RequestError> {
-        self.orders.try_send(Order::Ask(question)).map_err(|error| match error {
-            Refused::Full => RequestError::TooManyRequests,
-            Refused::Closed => RequestError::Stopped,
+        let asked = if self.asked.fetch_add(1, Ordering::AcqRel) < QUESTIONS_MAX {
+            self.orders.try_send(Order::Ask(question))
+        } else {
+            Err(Refused::Full)
+        };
+        asked.map_err(|error| {
+            self.asked.fetch_sub(1, Ordering::AcqRel);
+            match error {
+                Refused::Full => RequestError::TooManyRequests,
+                Refused::Closed => RequestError::Stopped,
+            }
         })
     }
 
@@ -164,7 +177,10 @@ pub(crate) fn run(shared: &Shared, applier: &Mutex<Applier>, orders: &Receiver<O
                 shared.apply.queued.fetch_sub(1, Ordering::AcqRel);
                 shared.consensus.work_here(Place::Apply);
             }
-            Ok(Order::Ask(question)) => question(&applier.lock().machine),
+            Ok(Order::Ask(question)) => {
+                shared.apply.asked.fetch_sub(1, Ordering::AcqRel);
+                question(&applier.lock().machine);
+            }
             Ok(Order::TakeSnapshot) => applier.lock().take_snapshot(),
             Ok(Order::Look) | Err(Nothing::Timeout) => {}
             Ok(Order::Stop) | Err(Nothing::Closed) => return,
@@ -553,4 +569,23 @@ fn event_batch(events: Vec<mainstay_mvcc::Event>) -> Option<EventBatch> {
         prev: None,
     });
     Some(EventBatch { revision, events: events.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who works on raft may be the apply thread: if questions could fill its queue, it
+    /// would wait for room that only itself makes.
+    #[test]
+    fn questions_leave_room_for_entries() {
+        let (handle, queue) = ApplyHandle::new();
+        let ask = || handle.ask(Box::new(|_| {}));
+        (0..QUESTIONS_MAX).for_each(|_| ask().expect("room"));
+        assert_eq!(ask(), Err(RequestError::TooManyRequests));
+        for _ in 0..QUEUE_MAX - QUESTIONS_MAX {
+            handle.apply(Vec::new());
+        }
+        assert!(matches!(queue.recv(), Ok(Order::Ask(_))));
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,9 @@ type Slot = oneshot::Sender<Result<(), RequestError>>;
 /// Orders that may wait; every client order holds a request of its own, so more
 /// than this many are refused.
 const QUEUE_MAX: usize = 1024;
+/// Those of clients among them: the rest of the room is for the member's own threads, which
+/// must not wait while a defragmentation runs.
+const ASKED_MAX: usize = QUEUE_MAX / 2;
 /// How long a full disk is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 /// Shows whether there is room; a start removes what is left of it.
@@ -70,6 +73,10 @@ pub(crate) struct StateAt {
 pub(crate) struct CommitterHandle {
     orders: Sender<Order>,
     gathering: Arc<AtomicBool>,
+    /// It was told that the limit is reached: once, however long it is busy.
+    full: Arc<AtomicBool>,
+    /// Orders of clients that wait.
+    asked: Arc<AtomicUsize>,
     ops_limit: usize,
 }
 
@@ -77,15 +84,19 @@ impl CommitterHandle {
     pub(crate) fn new(ops_limit: usize) -> (CommitterHandle, Orders) {
         let (orders, queue) = bounded(QUEUE_MAX);
         let gathering = Arc::new(AtomicBool::new(false));
-        let orders_end = Orders { queue, gathering: Arc::clone(&gathering) };
-        (CommitterHandle { orders, gathering, ops_limit }, orders_end)
+        let full = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let handle = CommitterHandle { orders, gathering, full, asked, ops_limit };
+        let CommitterHandle { gathering, full, asked, .. } = handle.clone();
+        (handle, Orders { queue, gathering, full, asked })
     }
 
     /// Tells that `pending` operations wait. Called by the apply thread after each
     /// turn; never blocks.
     pub(crate) fn gathered(&self, pending: usize) {
         let first = !self.gathering.swap(true, Ordering::AcqRel);
-        if first || pending >= self.ops_limit {
+        let full = pending >= self.ops_limit && !self.full.swap(true, Ordering::AcqRel);
+        if first || full {
             // A full queue means the committer is awake and will look by itself.
             let _ = self.orders.try_send(Order::Gathered);
         }
@@ -119,9 +130,17 @@ impl CommitterHandle {
 
     async fn ask(&self, order: fn(Slot) -> Order) -> Result<(), RequestError> {
         let (slot, answer) = oneshot::channel();
-        self.orders.try_send(order(slot)).map_err(|error| match error {
-            Refused::Full => RequestError::TooManyRequests,
-            Refused::Closed => RequestError::Stopped,
+        let asked = if self.asked.fetch_add(1, Ordering::AcqRel) < ASKED_MAX {
+            self.orders.try_send(order(slot))
+        } else {
+            Err(Refused::Full)
+        };
+        asked.map_err(|error| {
+            self.asked.fetch_sub(1, Ordering::AcqRel);
+            match error {
+                Refused::Full => RequestError::TooManyRequests,
+                Refused::Closed => RequestError::Stopped,
+            }
         })?;
         answer.await.map_err(|_| RequestError::Stopped)?
     }
@@ -131,6 +150,8 @@ impl CommitterHandle {
 pub(crate) struct Orders {
     queue: Receiver<Order>,
     gathering: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
 }
 
 /// The thread's state.
@@ -160,6 +181,9 @@ impl Committer {
                 None => orders.queue.recv(),
                 Some(at) => orders.queue.recv_timeout(at.saturating_sub(self.clock.now())),
             };
+            if matches!(order, Ok(Order::Commit(_) | Order::Defragment(_))) {
+                orders.asked.fetch_sub(1, Ordering::AcqRel);
+            }
             let result = match order {
                 Ok(Order::Gathered) => {
                     due.get_or_insert(self.clock.now() + self.interval);
@@ -224,6 +248,7 @@ impl Committer {
     fn commit(&self, orders: &Orders) -> Result<(), Failure> {
         // Cleared before the look, so that rows appended after it poke again.
         orders.gathering.store(false, Ordering::Release);
+        orders.full.store(false, Ordering::Release);
         if self.backend.pending_ops() == 0 {
             return Ok(());
         }
@@ -389,4 +414,20 @@ fn answer(slot: Slot, result: Result<(), Failure>) -> Result<(), Failure> {
     // The client may have gone.
     let _ = slot.send(told);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While it defragments nobody empties its queue, and the member's own threads must
+    /// find room in it.
+    #[test]
+    fn what_gathers_is_told_once_however_long_the_committer_is_busy() {
+        let (handle, orders) = CommitterHandle::new(10);
+        (0..QUEUE_MAX * 2).for_each(|pending| handle.gathered(pending));
+        handle.snapshot_for(MemberId(1));
+        let told = std::iter::from_fn(|| orders.queue.try_recv());
+        assert_eq!(told.filter(|order| matches!(order, Order::Gathered)).count(), 2);
+    }
 }

@@ -60,8 +60,6 @@ pub(crate) enum Command {
     Unreachable(MemberId),
     /// The host of this member says that it does not run any more.
     Gone(MemberId),
-    /// A snapshot to this member has arrived, or not.
-    SnapshotSent { to: MemberId, ok: bool },
     /// Hand leadership to this member.
     Transfer(MemberId),
     /// What a leader knows about everyone.
@@ -217,7 +215,6 @@ impl Consensus {
                 Command::Peer { message, bytes } => self.take_message(message, bytes),
                 Command::Unreachable(peer) => self.feed(Input::Unreachable(peer)),
                 Command::Gone(peer) => self.feed(Input::Gone(peer)),
-                Command::SnapshotSent { to, ok } => self.feed(Input::SnapshotSent { to, ok }),
                 Command::Transfer(to) => self.feed(Input::TransferLeader(to)),
                 Command::Peers { slot } => {
                     // Whoever asked may have gone.
@@ -353,7 +350,8 @@ impl Consensus {
     }
 
     fn persisted(&mut self, mark: Mark) {
-        self.marks.1 = mark;
+        // The log thread's may be looked at after a newer one that was written here.
+        self.marks.1 = self.marks.1.max(mark);
         self.install_when_durable(mark);
         self.feed(Input::Persisted(mark));
     }

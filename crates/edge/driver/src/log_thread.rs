@@ -34,8 +34,8 @@ use crate::transport::Transport;
 const QUEUE_MAX: usize = 4096;
 /// A write that takes longer than this makes its thread leave the next ones to the log
 /// thread, for [`SLOW_FOR`].
-const SLOW_WRITE: Duration = Duration::from_millis(10);
-const SLOW_FOR: Duration = Duration::from_secs(1);
+const SLOW_WRITE: Duration = Duration::from_millis(20);
+const SLOW_FOR: Duration = Duration::from_secs(5);
 /// How long a disk without room for a segment is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -170,6 +170,8 @@ pub(crate) struct Writer {
     space: Space,
     /// When a segment that did not fit is tried again.
     retry_at: Duration,
+    /// A write has failed: whatever came after it would leave a gap.
+    failed: bool,
 }
 
 impl Writer {
@@ -183,10 +185,29 @@ impl Writer {
         stats: &Arc<Stats>,
     ) -> Writer {
         let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
-        Writer { wal, max_wals, disk, snap_dir, clock, stats, space, retry_at: Duration::ZERO }
+        Writer {
+            wal,
+            max_wals,
+            disk,
+            snap_dir,
+            clock,
+            stats,
+            space,
+            retry_at: Duration::ZERO,
+            failed: false,
+        }
     }
 
     fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
+        if self.failed {
+            return Err(WalError::Stopped);
+        }
+        let saved = self.save_all(gathered);
+        self.failed = saved.is_err();
+        saved
+    }
+
+    fn save_all(&mut self, gathered: &Gathered) -> Result<(), WalError> {
         if let Some(snapshot) = &gathered.snapshot {
             fail_point!("raftBeforeSaveSnap");
             self.take_over(snapshot, gathered.hard_state)?;

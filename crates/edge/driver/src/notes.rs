@@ -32,6 +32,13 @@ pub(crate) enum Note {
         /// The db of the same moment.
         db: Arc<dyn DbCopy>,
     },
+    /// A snapshot has reached a follower, or has not.
+    SnapshotSent {
+        /// Who needs it.
+        to: MemberId,
+        /// Whether it arrived.
+        ok: bool,
+    },
     /// A snapshot could not be made.
     SnapshotFailed {
         /// Who needs it.

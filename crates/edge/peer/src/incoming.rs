@@ -41,9 +41,8 @@ pub(crate) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, kind: StreamKind) 
                 // A process that is just ending may still accept, and answer nothing.
                 refused = refused.map(|count| if is_refusal { count + 1 } else { 0 });
                 // Each of its URLs, by hosts that answer; told once.
-                if refused.is_some_and(|count| count >= peer.picker.count())
-                    && !peer.status.is_heard()
-                {
+                let all = peer.picker.count().max(1);
+                if refused.is_some_and(|count| count >= all) && !peer.status.is_linked() {
                     refused = None;
                     tracing::warn!("remote-peer-id" = %remote, "the process of the remote peer is gone");
                     shared.local().gone(peer.id);

@@ -118,7 +118,10 @@ impl Shared {
         }
         let _changing = self.changing.lock();
         let mut table = Table::clone(&self.table.load());
-        if table.find(member).is_some() || table.remotes.len() >= PEER_REMOTES_MAX {
+        if self.is_stopping()
+            || table.find(member).is_some()
+            || table.remotes.len() >= PEER_REMOTES_MAX
+        {
             return;
         }
         table.remotes.insert(member, Peer::start_posts(self, member, urls));

@@ -84,9 +84,11 @@ impl Status {
         self.links.lock().count(way, |count| count.saturating_sub(1));
     }
 
-    /// Whether a stream brings us messages.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.links.lock().incoming > 0
+    /// Whether there is a stream in either direction: then its process lives, whatever
+    /// stands before its address.
+    pub(crate) fn is_linked(&self) -> bool {
+        let links = self.links.lock();
+        links.incoming > 0 || links.outgoing > 0
     }
 
     /// For how long messages could go both ways.

@@ -143,8 +143,10 @@ impl PeerTransport {
     pub fn stop(&self) {
         let Some(running) = self.running.lock().take() else { return };
         self.shared.stopping.store(true, Ordering::Release);
-        let _changing = self.shared.changing.lock();
+        let changing = self.shared.changing.lock();
         let table = self.shared.table.swap(Arc::default());
+        // Its thread may want it before it ends.
+        drop(changing);
         for peer in table.peers.values().chain(table.remotes.values()) {
             peer.stop();
         }

@@ -26,7 +26,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use cluster::Cluster;
+use cluster::{Cluster, Node};
 use mainstay_raft::{
     ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfChangeV2, ConfState,
     Entry, EntryKind, Message, MessageKind, Role, Status,
@@ -195,17 +195,7 @@ impl Stage {
             }
             "peers" => peers(&node.raft, out),
             "applied" => writeln!(out, "{at} applied {}", entries(&node.applied)).ok()?,
-            "disk" => {
-                let hard = node.disk.hard_state;
-                let list = entries(&node.disk.entries);
-                let snapshot = node.disk.snapshot.index;
-                writeln!(
-                    out,
-                    "{at} disk term={} vote={} commit={} snapshot={snapshot} {list}",
-                    hard.term, hard.vote, hard.commit
-                )
-                .ok()?;
-            }
+            "disk" => disk(node, at, out)?,
             _ => return None,
         }
         Some(())
@@ -347,6 +337,18 @@ fn given(node: &mut cluster::Node, terms: &[&str]) -> Option<()> {
     node.disk.entries = entries;
     node.crash(0);
     Some(())
+}
+
+fn disk(node: &Node, at: MemberId, out: &mut String) -> Option<()> {
+    let hard = node.disk.hard_state;
+    let list = entries(&node.disk.entries);
+    let snapshot = node.disk.snapshot.index;
+    writeln!(
+        out,
+        "{at} disk term={} vote={} commit={} snapshot={snapshot} {list}",
+        hard.term, hard.vote, hard.commit
+    )
+    .ok()
 }
 
 fn change_v1(words: &[&str]) -> Option<ConfChange> {

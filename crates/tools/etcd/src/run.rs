@@ -101,7 +101,8 @@ pub(crate) fn run(
     }
     if led && matches!(end, End::Signal(_)) {
         // Others know their leader by its first heartbeat; what they send here before is passed on.
-        std::thread::sleep(config.heartbeat_interval.saturating_sub(handed_over.elapsed()));
+        let beat = config.heartbeat_interval.min(LAST_REQUESTS);
+        std::thread::sleep(beat.saturating_sub(handed_over.elapsed()));
     }
     driver.stop();
     transport.stop();

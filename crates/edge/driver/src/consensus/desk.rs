@@ -8,15 +8,18 @@
 //! put took three such wake-ups on every member. The consensus thread is left with the
 //! ticks, and with what would make others wait: see [`Desk::work_here`].
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use parking_lot::Mutex;
 
 use super::{Command, Consensus, Flow};
 use crate::queue::{Receiver, Refused, Sender};
 
-/// How often somebody looks again before the rest is left to the consensus thread.
-const PASSES_MAX: usize = 8;
+/// How often somebody looks again before the rest is left to the consensus thread: a shard
+/// has connections to serve.
+fn passes(place: Place) -> usize {
+    if place == Place::Shard { 2 } else { 8 }
+}
 
 /// Whose thread it is, which says what it may wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,15 @@ impl Desk {
     /// Tells whoever sits there to look again.
     pub(crate) fn ring(&self) {
         self.rung.store(true, Ordering::SeqCst);
+        // `try_lock` may look at the lock without a barrier of its own; whoever leaves must
+        // not miss the ring that was before that look.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether somebody rang. To be asked after the seat was left.
+    fn is_rung(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.rung.load(Ordering::SeqCst)
     }
 
     /// Works through what waits, on the caller's thread if that may be; otherwise
@@ -109,21 +121,21 @@ impl Desk {
             };
         }
         self.ring();
-        for _ in 0..PASSES_MAX {
+        for _ in 0..passes(place) {
             // Taken: who sits there sees that it was rung.
             let Some(mut seat) = self.seat.try_lock() else { return };
             let Some(consensus) = seat.as_mut() else { return };
             if !consensus.is_calm() {
                 break;
             }
-            self.rung.store(false, Ordering::SeqCst);
+            self.rung.swap(false, Ordering::SeqCst);
             if consensus.work(place) == Flow::End {
                 // The rest of it is the consensus thread's.
                 self.reserve(true);
                 break;
             }
             drop(seat);
-            if !self.rung.load(Ordering::SeqCst) {
+            if !self.is_rung() {
                 return;
             }
         }
@@ -134,10 +146,10 @@ impl Desk {
     pub(crate) fn run(&self, commands: &Receiver<Command>) {
         let mut patience = self.sit(Consensus::begin);
         loop {
-            if !self.rung.load(Ordering::SeqCst) {
+            if !self.is_rung() {
                 commands.wait(patience);
             }
-            self.rung.store(false, Ordering::SeqCst);
+            self.rung.swap(false, Ordering::SeqCst);
             let flow = self.sit(|consensus| {
                 let flow = consensus.work(Place::Own);
                 patience = consensus.patience();

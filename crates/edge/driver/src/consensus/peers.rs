@@ -47,6 +47,7 @@ impl Consensus {
                     self.outgoing.insert(to, db);
                     self.feed(Input::SnapshotReady { to, snapshot });
                 }
+                Note::SnapshotSent { to, ok } => self.feed(Input::SnapshotSent { to, ok }),
                 Note::SnapshotFailed { to } => self.feed(Input::SnapshotSent { to, ok: false }),
             }
         }

@@ -16,6 +16,7 @@ use super::{Handle, RequestError, refused};
 use crate::consensus::Command;
 use crate::consensus::desk::Place;
 use crate::incoming::{IncomingDb, received_db};
+use crate::notes::Note;
 use crate::transport::Transport;
 use crate::waiters::Forget;
 
@@ -102,9 +103,8 @@ impl Handle {
 
     /// A snapshot that was sent to `to` has arrived, or not.
     pub fn snapshot_sent(&self, to: MemberId, ok: bool) {
-        // Must not get lost, or nothing is sent to it any more: this waits for room. The
-        // consensus thread never waits for whoever calls this.
-        let _ = self.shared.consensus.send(Command::SnapshotSent { to, ok });
+        // Must not get lost, or nothing is sent to it any more.
+        self.shared.note(Note::SnapshotSent { to, ok });
     }
 
     /// Whether this identity was a member once and may never be one again.
