@@ -55,7 +55,7 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// The bugs that need more seeds than an everyday test has; see BUGS.md.
-const RARE: &[Bug] = &[Bug::CommitOfOldTerm];
+const RARE: &[Bug] = &[Bug::StateWithEntries];
 
 #[test]
 fn bugs_that_are_put_back_are_caught() {
