@@ -55,11 +55,11 @@ enum Change {
 impl Change {
     /// The pieces of a write, in order, and where each begins.
     fn pieces(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let (some, whole): (Option<(u64, &[u8])>, &[Arc<Page>]) = match self {
-            Change::Write { at, bytes } => (Some((*at, bytes)), &[]),
-            Change::Pages { pages, .. } => (None, pages),
-            Change::Len(_) => (None, &[]),
+        let some = match self {
+            Change::Write { at, bytes } => Some((*at, &**bytes)),
+            Change::Pages { .. } | Change::Len(_) => None,
         };
+        let whole: &[Arc<Page>] = if let Change::Pages { pages, .. } = self { pages } else { &[] };
         let first = if let Change::Pages { first, .. } = self { *first } else { 0 };
         let whole = (first..).zip(whole).map(|(page, bytes)| (page * PAGE, bytes.as_slice()));
         some.into_iter().chain(whole)
