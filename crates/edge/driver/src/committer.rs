@@ -20,7 +20,7 @@ use mainstay_types::{Index, MemberId, Term};
 use mainstay_wal::{SnapshotMark, WalError, snap};
 use tokio::sync::oneshot;
 
-use crate::handle::RequestError;
+use crate::handle::{RequestError, refused};
 use crate::log_thread::LogHandle;
 use crate::notes::Note;
 use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
@@ -137,10 +137,7 @@ impl CommitterHandle {
         };
         asked.map_err(|error| {
             self.asked.fetch_sub(1, Ordering::AcqRel);
-            match error {
-                Refused::Full => RequestError::TooManyRequests,
-                Refused::Closed => RequestError::Stopped,
-            }
+            refused(error)
         })?;
         answer.await.map_err(|_| RequestError::Stopped)?
     }
@@ -426,7 +423,6 @@ mod tests {
     fn what_gathers_is_told_once_however_long_the_committer_is_busy() {
         let (handle, orders) = CommitterHandle::new(10);
         (0..QUEUE_MAX * 2).for_each(|pending| handle.gathered(pending));
-        handle.snapshot_for(MemberId(1));
         let told = std::iter::from_fn(|| orders.queue.try_recv());
         assert_eq!(told.filter(|order| matches!(order, Order::Gathered)).count(), 2);
     }

@@ -42,7 +42,7 @@ const APPLIED_HERE_BYTES_MAX: usize = 16 * 1024;
 const WRITTEN_HERE_BYTES_MAX: usize = 256 * 1024;
 /// Orders that the log and the apply thread may be behind for others to work here: the
 /// queues are longer, so that nobody else than the consensus thread waits for room.
-const ORDERS_BEHIND_MAX: usize = 256;
+pub(crate) const ORDERS_BEHIND_MAX: usize = 256;
 
 /// What others want of the consensus thread.
 pub(crate) enum Command {

@@ -434,7 +434,8 @@ impl Handle {
     }
 }
 
-fn refused(error: Refused) -> RequestError {
+/// What a full or closed queue means to who asked.
+pub(crate) fn refused(error: Refused) -> RequestError {
     match error {
         Refused::Full => RequestError::TooManyRequests,
         Refused::Closed => RequestError::Stopped,
