@@ -7,10 +7,10 @@ use std::time::Instant;
 use mainstay_client::Client;
 use mainstay_proto::etcdserverpb as pb;
 
-use crate::duration;
 use crate::exit::{BAD_FEATURE, Failure, status_text};
 use crate::session::Session;
 use crate::show::{Health, complain, say};
+use mainstay_print::duration;
 
 pub(crate) async fn member_list(session: &Session) -> Result<(), Failure> {
     let linearizable = match session.line.text("consistency") {

@@ -1,6 +1,8 @@
 //! Exit codes (etcdctl's own), and the errors that carry them.
 
-use crate::quote::quote;
+use mainstay_print::args::Unreadable;
+
+pub(crate) use mainstay_print::number::parse_int;
 
 /// Any server or other error.
 pub(crate) const ERROR: u8 = 1;
@@ -37,10 +39,11 @@ impl Failure {
     pub(crate) fn bad_args(message: impl Into<String>) -> Failure {
         Failure::new(BAD_ARGS, message)
     }
+}
 
-    /// A command line that cannot be read; `usage` says what could be.
-    pub(crate) fn unreadable(message: impl Into<String>, usage: impl Into<String>) -> Failure {
-        Failure { code: ERROR, message: message.into(), usage: usage.into() }
+impl From<Unreadable> for Failure {
+    fn from(line: Unreadable) -> Failure {
+        Failure { code: ERROR, message: line.message, usage: line.usage }
     }
 }
 
@@ -49,32 +52,6 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Failure {
         Failure::error(status_text(&status))
     }
-}
-
-/// A whole number as Go's `strconv.ParseInt` reads it, or its error's text.
-pub(crate) fn parse_int(text: &str, radix: u32) -> Result<i64, String> {
-    use std::num::IntErrorKind as Kind;
-    i64::from_str_radix(text, radix).map_err(|e| {
-        let why = match e.kind() {
-            Kind::PosOverflow | Kind::NegOverflow => "value out of range",
-            _ => "invalid syntax",
-        };
-        format!("strconv.ParseInt: parsing {}: {why}", quote(text.as_bytes()))
-    })
-}
-
-/// A member's id, in hexadecimal, as Go's `strconv.ParseUint` reads it, or its error's
-/// text.
-pub(crate) fn parse_id(text: &str) -> Result<u64, String> {
-    use std::num::IntErrorKind as Kind;
-    let why = |why: &str| format!("strconv.ParseUint: parsing {}: {why}", quote(text.as_bytes()));
-    if text.starts_with('+') {
-        return Err(why("invalid syntax"));
-    }
-    u64::from_str_radix(text, 16).map_err(|error| match error.kind() {
-        Kind::PosOverflow => why("value out of range"),
-        _ => why("invalid syntax"),
-    })
 }
 
 /// Texts of etcd's that its client does not know, and prints with their code.

@@ -7,10 +7,10 @@ use mainstay_proto::etcdserverpb as pb;
 use pb::range_request::{SortOrder, SortTarget};
 
 use crate::exit::{BAD_FEATURE, Failure, parse_int};
-use crate::flags::Line;
-use crate::quote::quote;
 use crate::session::Session;
 use crate::show::{Form, complain, say};
+use mainstay_print::args::Line;
+use mainstay_print::quote::quote;
 
 pub(crate) async fn get(session: &Session) -> Result<(), Failure> {
     let request = range_request(&session.line)?;
@@ -253,7 +253,8 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
-        Line::read(&text.split(' ').map(str::to_owned).collect::<Vec<_>>()).expect("reads")
+        Line::read(crate::flags::ETCDCTL, &text.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .expect("reads")
     }
 
     #[test]

@@ -3,15 +3,16 @@
 use mainstay_proto::{etcdserverpb as pb, mainstaypb};
 use pb::downgrade_request::DowngradeAction;
 
-use crate::exit::{Failure, parse_id};
+use crate::exit::Failure;
 use crate::session::Session;
+use mainstay_print::number::parse_uint;
 
 /// Asks the leader, which must be one of the endpoints, to hand over.
 pub(crate) async fn move_leader(session: &Session) -> Result<(), Failure> {
     let [target] = session.line.args.as_slice() else {
         return Err(Failure::bad_args("move-leader command needs 1 argument"));
     };
-    let target = parse_id(target).map_err(Failure::bad_args)?;
+    let target = parse_uint(target, 16).map_err(Failure::bad_args)?;
     let endpoints = session.endpoints();
     for endpoint in &endpoints {
         let connected = session.connect(endpoint).await;

@@ -1,20 +1,16 @@
 //! `etcdctl`: talk to etcd from the command line, as etcd's own does.
 
 mod cluster;
-mod duration;
 mod exit;
 mod flags;
-mod json;
 mod kv;
 mod leader;
 mod lease;
 mod member;
 mod messages;
-mod quote;
 mod session;
 mod show;
 mod snapshot;
-mod table;
 mod txn;
 mod urls;
 mod watch;
@@ -22,7 +18,8 @@ mod watch;
 use std::process::ExitCode;
 
 use exit::Failure;
-use flags::Line;
+use flags::ETCDCTL;
+use mainstay_print::args::Line;
 use mainstay_proto::etcdserverpb::downgrade_request::DowngradeAction;
 use mainstay_types::SPOKEN_VERSION;
 use session::Session;
@@ -43,22 +40,18 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<(), Failure> {
-    let line = Line::read(args)?;
-    if line.help || flags::is_group(line.command) {
-        say(flags::help(Some(line.command).filter(|c| c.name != "help")).trim_end());
+    let line = Line::read(ETCDCTL, args)?;
+    if line.help || ETCDCTL.is_group(line.command) {
+        say(ETCDCTL.help(Some(line.command).filter(|c| c.name != "help")).trim_end());
         return Ok(());
     }
     match line.command.name {
         "help" => {
-            let words = line.args.join(" ");
-            let named = flags::COMMANDS.iter().find(|c| !words.is_empty() && c.name == words);
-            say(flags::help(named).trim_end());
+            say(ETCDCTL.help_for(&line.args).trim_end());
             return Ok(());
         }
         "options" => {
-            let mut out = String::from("The following options can be passed to any command:\n\n");
-            flags::flag_lines(flags::GLOBAL, &mut out);
-            say(out.trim_end());
+            say(ETCDCTL.options().trim_end());
             return Ok(());
         }
         "version" => {

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use mainstay_client::Client;
 use mainstay_proto::etcdserverpb as pb;
 
-use crate::duration;
-use crate::exit::{Failure, parse_id};
+use crate::exit::Failure;
 use crate::session::Session;
 use crate::show::complain;
 use crate::urls;
+use mainstay_print::duration;
+use mainstay_print::number::parse_uint;
 
 /// Between two attempts to promote a learner that is not in sync.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -60,7 +61,7 @@ fn member_id(session: &Session) -> Result<u64, Failure> {
     let [id] = session.line.args.as_slice() else {
         return Err(Failure::bad_args("member ID is not provided"));
     };
-    parse_id(id)
+    parse_uint(id, 16)
         .map_err(|why| Failure::bad_args(format!("bad member ID arg ({why}), expecting ID in Hex")))
 }
 

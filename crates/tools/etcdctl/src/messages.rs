@@ -2,7 +2,7 @@
 
 use mainstay_proto::{etcdserverpb as pb, mainstaypb, mvccpb};
 
-use crate::json::{Json, Object};
+use mainstay_print::json::{Json, Object};
 
 /// `"header":{…}`, also flattened by some commands.
 pub(crate) fn header(header: Option<&pb::ResponseHeader>) -> Json {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use mainstay_client::{Client, ConnectError, Options};
 
 use crate::exit::{BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, Failure};
-use crate::flags::{GLOBAL, Line};
+use crate::flags::GLOBAL;
 use crate::show::{Show, complain};
+use mainstay_print::args::Line;
 
 /// One run of the program.
 pub(crate) struct Session {

@@ -9,10 +9,11 @@ use mainstay_proto::prost::Message;
 use mainstay_proto::{etcdserverpb as pb, mvccpb};
 
 use crate::exit::{BAD_FEATURE, Failure};
-use crate::json::{Json, Object};
-use crate::quote::{quote, shown};
-use crate::table::table;
-use crate::{duration, messages};
+use crate::messages;
+use mainstay_print::duration;
+use mainstay_print::json::{Json, Object};
+use mainstay_print::quote::{quote, shown};
+use mainstay_print::table::table;
 
 /// Forms of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

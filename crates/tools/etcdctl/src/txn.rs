@@ -7,11 +7,12 @@ use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request;
 
 use crate::exit::{Failure, INVALID_INPUT, parse_int};
-use crate::flags::Line;
+use crate::flags::ETCDCTL;
 use crate::kv::{delete_request, lease_id, put_request, range_request};
-use crate::quote::{quote, unquote};
 use crate::session::Session;
 use crate::show::say;
+use mainstay_print::args::Line;
+use mainstay_print::quote::{quote, unquote};
 
 pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
     if !session.line.args.is_empty() {
@@ -136,7 +137,7 @@ fn parse_op(text: &str) -> Result<pb::RequestOp, Failure> {
     let words = words(text).filter(|w| w.len() >= 2).ok_or_else(|| {
         Failure::new(INVALID_INPUT, format!("invalid txn compare request: {text}"))
     })?;
-    let line = Line::read(&words).map_err(|_| invalid())?;
+    let line = Line::read(ETCDCTL, &words).map_err(|_| invalid())?;
     // Standard input is where the transaction comes from.
     let no_input = &mut || Ok(Vec::new());
     let request = match line.command.name {

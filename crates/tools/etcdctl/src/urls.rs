@@ -1,7 +1,7 @@
 //! Peer URLs as Go's client checks them before it asks anybody, with its words
 //! (`types.NewURLs` over `url.Parse`).
 
-use crate::quote::quote;
+use mainstay_print::quote::quote;
 
 /// Checks a list of URLs separated by commas.
 ///

@@ -10,12 +10,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::exit::{BAD_ARGS, Failure, INTERRUPTED, INVALID_INPUT};
-use crate::flags::Line;
+use crate::flags::ETCDCTL;
 use crate::kv::prefix_end;
-use crate::quote::quote;
 use crate::session::Session;
 use crate::show::{complain, say};
 use crate::txn::words;
+use mainstay_print::args::Line;
+use mainstay_print::quote::quote;
 
 type Requests = mpsc::Sender<pb::WatchRequest>;
 
@@ -208,7 +209,7 @@ fn interactive(
             Ok(Err(format!("Invalid command {text} (command type or key is not provided)")))
         }
         Some((first, rest)) if first == "watch" => {
-            let line = Line::read_as("watch", rest)?;
+            let line = Line::read_as(ETCDCTL, "watch", rest)?;
             let (create, exec) = create_request(&line, env)?;
             Ok(match create {
                 Ok(create) => Ok((RequestUnion::CreateRequest(create), exec)),

@@ -3,9 +3,9 @@
 use mainstay_proto::mainstaypb;
 
 use super::{Form, Message, Show, Shown, pb, quote, say, unsupported};
-use crate::json::Json;
 use crate::messages;
-use crate::table::table;
+use mainstay_print::json::Json;
+use mainstay_print::table::table;
 
 impl Show {
     pub(crate) fn member_add(&self, r: &pb::MemberAddResponse) -> Shown {

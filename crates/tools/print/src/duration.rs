@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads a duration; negative ones and nonsense are `None`.
-pub(crate) fn parse(text: &str) -> Option<Duration> {
+pub fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -36,7 +36,7 @@ fn seconds(unit: &str) -> Option<f64> {
 }
 
 /// Prints a duration as Go does: `1.234567ms`, `2.5s`, `1m30s`.
-pub(crate) fn show(duration: Duration) -> String {
+pub fn show(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     if nanos == 0 {
         return "0s".into();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Bytes as Go's `%q` prints a string of them.
-pub(crate) fn quote(bytes: &[u8]) -> String {
+pub fn quote(bytes: &[u8]) -> String {
     let mut out = String::from("\"");
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -36,7 +36,7 @@ pub(crate) fn quote(bytes: &[u8]) -> String {
 }
 
 /// The bytes that a Go double-quoted string means; `None` when it is not one.
-pub(crate) fn unquote(text: &str) -> Option<Vec<u8>> {
+pub fn unquote(text: &str) -> Option<Vec<u8>> {
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     let mut out = Vec::new();
     let mut rest = inner.chars();
@@ -77,7 +77,7 @@ fn unescape(rest: &mut std::str::Chars<'_>, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Bytes for a person: as they are, or as `\xHH` each.
-pub(crate) fn shown(bytes: &[u8], hex: bool) -> Vec<u8> {
+pub fn shown(bytes: &[u8], hex: bool) -> Vec<u8> {
     if !hex {
         return bytes.to_vec();
     }

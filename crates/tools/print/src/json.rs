@@ -3,23 +3,29 @@
 
 /// A JSON value with its fields in order.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Json {
+pub enum Json {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number of up to 64 bits.
     Number(i128),
+    /// A string.
     Text(String),
+    /// An array.
     List(Vec<Json>),
+    /// An object, its fields in this order.
     Object(Vec<(&'static str, Json)>),
 }
 
 impl Json {
     /// Bytes, in base64.
-    pub(crate) fn bytes(bytes: &[u8]) -> Json {
+    pub fn bytes(bytes: &[u8]) -> Json {
         Json::Text(base64(bytes))
     }
 
     /// On one line, without spaces.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
         out
@@ -59,52 +65,62 @@ impl Json {
 
 /// Builds an object; `opt_` methods leave zero values out, as `omitempty` does.
 #[derive(Default)]
-pub(crate) struct Object(Vec<(&'static str, Json)>);
+pub struct Object(Vec<(&'static str, Json)>);
 
 impl Object {
-    pub(crate) fn with(mut self, name: &'static str, value: Json) -> Object {
+    /// A field.
+    pub fn with(mut self, name: &'static str, value: Json) -> Object {
         self.0.push((name, value));
         self
     }
 
-    pub(crate) fn number(self, name: &'static str, value: impl Into<i128>) -> Object {
+    /// A number.
+    pub fn number(self, name: &'static str, value: impl Into<i128>) -> Object {
         let value = value.into();
         self.with(name, Json::Number(value))
     }
 
-    pub(crate) fn opt_number(self, name: &'static str, value: impl Into<i128>) -> Object {
+    /// A number that is not 0.
+    pub fn opt_number(self, name: &'static str, value: impl Into<i128>) -> Object {
         let value = value.into();
         if value == 0 { self } else { self.with(name, Json::Number(value)) }
     }
 
-    pub(crate) fn opt_bytes(self, name: &'static str, value: &[u8]) -> Object {
+    /// Bytes that are not empty, in base64.
+    pub fn opt_bytes(self, name: &'static str, value: &[u8]) -> Object {
         if value.is_empty() { self } else { self.with(name, Json::bytes(value)) }
     }
 
-    pub(crate) fn text(self, name: &'static str, value: &str) -> Object {
+    /// A text.
+    pub fn text(self, name: &'static str, value: &str) -> Object {
         self.with(name, Json::Text(value.to_owned()))
     }
 
-    pub(crate) fn opt_text(self, name: &'static str, value: &str) -> Object {
+    /// A text that is not empty.
+    pub fn opt_text(self, name: &'static str, value: &str) -> Object {
         if value.is_empty() { self } else { self.text(name, value) }
     }
 
-    pub(crate) fn opt_true(self, name: &'static str, value: bool) -> Object {
+    /// `true`, or nothing.
+    pub fn opt_true(self, name: &'static str, value: bool) -> Object {
         if value { self.with(name, Json::Bool(true)) } else { self }
     }
 
-    pub(crate) fn opt_list(self, name: &'static str, items: Vec<Json>) -> Object {
+    /// A list that is not empty.
+    pub fn opt_list(self, name: &'static str, items: Vec<Json>) -> Object {
         if items.is_empty() { self } else { self.with(name, Json::List(items)) }
     }
 
-    pub(crate) fn opt(self, name: &'static str, value: Option<Json>) -> Object {
+    /// A value, or nothing.
+    pub fn opt(self, name: &'static str, value: Option<Json>) -> Object {
         match value {
             Some(value) => self.with(name, value),
             None => self,
         }
     }
 
-    pub(crate) fn end(self) -> Json {
+    /// The object.
+    pub fn end(self) -> Json {
         Json::Object(self.0)
     }
 }
