@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -204,6 +204,26 @@ impl Connection {
         self.sender.ready().await?;
         self.sender.send_request(request).await
     }
+
+    /// Sends a request as [`Connection::send`] does, and says more when there is no answer.
+    async fn try_send(
+        &mut self,
+        request: Request<OutBody>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        self.sender.ready().await.map_err(|_| Unanswered::Unsent)?;
+        self.sender.try_send_request(request).await.map_err(|error| match error.message() {
+            Some(_) => Unanswered::Unsent,
+            None => Unanswered::MaybeSent(error.into_error()),
+        })
+    }
+}
+
+/// What is known of a request without an answer.
+enum Unanswered {
+    /// Nothing of it was written.
+    Unsent,
+    /// It may have arrived.
+    MaybeSent(hyper::Error),
 }
 
 /// Connections to one peer that wait for the next request.
@@ -225,8 +245,9 @@ impl Pool {
         }
     }
 
-    /// Sends a request that can be repeated, and reads the answer whole. An idle
-    /// connection that the peer has just closed is replaced by a new one.
+    /// Sends a request, and reads the answer whole. An idle connection that the peer has
+    /// just closed is replaced by a new one, but what may have arrived is not sent again,
+    /// unless it only asks: a proposal that arrives twice is two entries of the log.
     ///
     /// # Errors
     /// No answer.
@@ -236,10 +257,15 @@ impl Pool {
         origin: &Origin,
         request: impl Fn() -> Request<OutBody>,
     ) -> io::Result<Answer> {
-        if let Some(mut idle) = self.take(origin)
-            && let Ok(response) = idle.send(request()).await
-        {
-            return self.finish(origin, idle, response).await;
+        if let Some(mut idle) = self.take(origin) {
+            let request = request();
+            let only_asks = request.method() == Method::GET;
+            match idle.try_send(request).await {
+                Ok(response) => return self.finish(origin, idle, response).await,
+                Err(Unanswered::Unsent) => {}
+                Err(Unanswered::MaybeSent(_)) if only_asks => {}
+                Err(Unanswered::MaybeSent(error)) => return Err(told(error)),
+            }
         }
         let mut connection = dialer.connect(origin).await?;
         let response = connection.send(request()).await.map_err(told)?;
