@@ -1,14 +1,17 @@
 //! The project's gates and generators.
 //!
-//! `verify` only looks, `fix` edits; CI runs the same `verify`.
+//! `verify` only looks, `test` runs, `fix` edits; CI runs the same `verify` and `test`.
 
 mod codegen;
+mod suites;
 mod tidy;
 
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   verify            every read-only gate: formatting, lints, tidy, generated code
+  test              the everyday tests: all but those that take minutes each
+  test --long       the others
   fix               format and regenerate
   tidy              rules about the source that no lint checks
   codegen [--check] protobuf types from the .proto files";
@@ -20,6 +23,8 @@ fn main() -> ExitCode {
         ["codegen", "--check"] => codegen::run(true),
         ["tidy"] => tidy::run(),
         ["verify"] => verify(),
+        ["test"] => suites::everyday(),
+        ["test", "--long"] => suites::long(),
         ["fix"] => codegen::run(false).and_then(|()| cargo(&["fmt", "--all"])),
         _ => Err(USAGE.to_owned()),
     };
