@@ -171,3 +171,6 @@ pub const PROPOSALS_HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Different texts that one label of a metric may have (ours).
 pub const METRIC_REASONS_MAX: usize = 32;
+
+/// Bytes of a snapshot file that a restore holds at once (ours).
+pub const RESTORE_PIECE_BYTES: usize = 1 << 20;
