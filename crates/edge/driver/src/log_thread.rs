@@ -267,25 +267,19 @@ impl Writer {
         self.release_to(mark.index)
     }
 
-    /// A leader's snapshot stands for the log so far. Its db is on the disk already; it
-    /// counts once the log says that everything up to it is committed, which the hard
-    /// state behind the record does: before, a start goes on from what was. Entries behind
-    /// it must not be there without that: they would leave a gap, so it has a write of its
-    /// own.
+    /// A leader's snapshot stands for the log so far. Its db is on the disk already.
     fn take_over(
         &mut self,
         snapshot: &Snapshot,
         hard_state: Option<HardState>,
     ) -> Result<(), WalError> {
         snap::save(&*self.disk, &self.snap_dir, snapshot)?;
-        self.wal.save_snapshot(&SnapshotMark {
+        let mark = SnapshotMark {
             index: snapshot.index,
             term: snapshot.term,
             conf_state: Some(snapshot.conf_state.clone()),
-        })?;
-        let state = hard_state.unwrap_or(self.wal.hard_state());
-        let commit = state.commit.max(snapshot.index);
-        self.wal.save(Some(&HardState { commit, ..state }), &[], true)?;
+        };
+        self.wal.save_received(&mark, hard_state)?;
         tracing::info!(
             snapshot.index = snapshot.index.0,
             snapshot.term = snapshot.term.0,

@@ -290,6 +290,26 @@ impl Wal {
         self.write()
     }
 
+    /// Notes that a leader's snapshot stands for the log so far: the `.snap` file and the db
+    /// that belongs to it must be on the disk before. The record counts once the log says
+    /// that everything up to it is committed, which the hard state behind it does, with a
+    /// write of its own: before, a start goes on from what was, and entries behind the
+    /// snapshot would leave a gap. What `state` says is committed beyond the snapshot is left
+    /// out, because the log does not hold it yet: a crash between this and the entries would
+    /// leave a log that is shorter than it says (sim seed 1015401).
+    ///
+    /// # Errors
+    /// As [`Wal::save_snapshot`].
+    pub fn save_received(
+        &mut self,
+        mark: &SnapshotMark,
+        state: Option<HardState>,
+    ) -> Result<(), WalError> {
+        self.save_snapshot(mark)?;
+        let state = state.unwrap_or(self.hard_state);
+        self.save(Some(&HardState { commit: mark.index, ..state }), &[], true)
+    }
+
     /// Gives up the locks of segments that hold nothing behind `index`, so that they
     /// can be purged. The newest segment that starts before `index` is kept.
     ///

@@ -127,14 +127,11 @@ impl Life {
         let mark = SnapshotMark { index, term, conf_state: Some(snapshot.conf_state.clone()) };
         let together = ctx.has(Bug::StateWithEntries);
         let record = |life: &mut Life, ctx: &mut Ctx| -> Result<(), WalError> {
-            life.wal.save_snapshot(&mark)?;
+            life.tempt_fate(ctx, 8, 4);
             if together {
-                return Ok(());
+                return life.wal.save_snapshot(&mark);
             }
-            life.tempt_fate(ctx, 8, 2);
-            let state = persist.hard_state.unwrap_or_else(|| life.wal.hard_state());
-            let commit = state.commit.max(index);
-            life.wal.save(Some(&HardState { commit, ..state }), &[], true)
+            life.wal.save_received(&mark, persist.hard_state)
         };
         let early = ctx.has(Bug::RecordBeforeSnap);
         if early {

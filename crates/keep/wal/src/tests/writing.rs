@@ -238,6 +238,25 @@ fn a_received_snapshot_replaces_the_log_behind_it_once_it_counts() {
     assert!(matches!(read(&disk, dir(), &ZERO), Err(WalError::Replaced { index: Index(8), .. })));
 }
 
+/// Raft may say in one breath that a snapshot was received and that entries behind it are
+/// committed. Until those are in the log it must not claim them: the power may go between
+/// the two (sim seed 1015401).
+#[test]
+fn a_received_snapshot_claims_nothing_behind_it() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    wal.save(Some(&state(1, 1, 0)), &[], true).unwrap();
+    wal.save_received(&mark(2, 8), Some(state(3, 1, 10))).unwrap();
+    let crashed = read(&disk, dir(), &mark(2, 8)).unwrap();
+    assert_eq!((crashed.entries, crashed.hard_state), (Vec::new(), state(3, 1, 8)));
+    wal.save(Some(&state(3, 1, 10)), &[entry(2, 9, "new"), entry(3, 10, "new")], true).unwrap();
+    let replay = read(&disk, dir(), &mark(2, 8)).unwrap();
+    assert_eq!((replay.entries.len(), replay.hard_state), (2, state(3, 1, 10)));
+    // Without a hard state of its own the one before counts.
+    wal.save_received(&mark(3, 12), None).unwrap();
+    assert_eq!(read(&disk, dir(), &mark(3, 12)).unwrap().hard_state, state(3, 1, 12));
+}
+
 /// A snapshot that was taken here leaves what is behind it.
 #[test]
 fn a_taken_snapshot_leaves_the_log_behind_it() {
