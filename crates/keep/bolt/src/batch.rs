@@ -7,13 +7,24 @@ use mainstay_types::limits::{BOLT_KEY_BYTES_MAX, BOLT_VALUE_BYTES_MAX};
 
 use crate::error::{Error, Result, text};
 
+/// What is done to a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// It gets this value.
+    Put(Bytes),
+    /// It goes.
+    Delete,
+    /// Nothing: the leaf that holds it, or would, is written again in another place.
+    Touch,
+}
+
 /// One change of one key.
 #[derive(Clone, Debug)]
 pub(crate) struct Op {
     /// The key.
     pub(crate) key: Bytes,
-    /// The new value, or `None` to delete.
-    pub(crate) value: Option<Bytes>,
+    /// What is done to it.
+    pub(crate) change: Change,
 }
 
 /// What a batch does to one top-level bucket: first delete, then create, then the rows.
@@ -23,6 +34,25 @@ pub(crate) struct BucketOps {
     pub(crate) create: bool,
     pub(crate) ops: Vec<Op>,
     unsorted: bool,
+}
+
+impl BucketOps {
+    /// Adds the leaves that are written again, by ascending keys, to changes that are sorted.
+    pub(crate) fn touch(&mut self, keys: Vec<Bytes>) {
+        if self.delete {
+            return;
+        }
+        let changes = std::mem::take(&mut self.ops);
+        self.ops.reserve(changes.len() + keys.len());
+        let mut changes = changes.into_iter().peekable();
+        for key in keys {
+            while let Some(op) = changes.next_if(|op| op.key < key) {
+                self.ops.push(op);
+            }
+            self.ops.push(Op { key, change: Change::Touch });
+        }
+        self.ops.extend(changes);
+    }
 }
 
 /// Everything that one [`crate::Bolt::commit`] changes.
@@ -44,12 +74,12 @@ impl WriteBatch {
 
     /// Sets `key` to `value` in the top-level bucket `bucket`.
     pub fn put(&mut self, bucket: &[u8], key: Bytes, value: Bytes) {
-        self.push(bucket, Op { key, value: Some(value) });
+        self.push(bucket, Op { key, change: Change::Put(value) });
     }
 
     /// Deletes `key`; a key that is not there is fine.
     pub fn delete(&mut self, bucket: &[u8], key: Bytes) {
-        self.push(bucket, Op { key, value: None });
+        self.push(bucket, Op { key, change: Change::Delete });
     }
 
     /// Creates a top-level bucket; one that exists is fine.
@@ -102,8 +132,10 @@ impl WriteBatch {
             check_key(name, name)?;
             for op in &bucket.ops {
                 check_key(name, &op.key)?;
-                let bytes = op.value.as_ref().map_or(0, Bytes::len);
-                if bytes > BOLT_VALUE_BYTES_MAX {
+                if let Change::Put(value) = &op.change
+                    && value.len() > BOLT_VALUE_BYTES_MAX
+                {
+                    let bytes = value.len();
                     return Err(Error::ValueTooLarge { bucket: text(name), bytes });
                 }
             }
@@ -133,7 +165,7 @@ fn sort_last_wins(ops: &mut Vec<Op>) {
     ops.dedup_by(|later, earlier| {
         let same = later.key == earlier.key;
         if same {
-            earlier.value = later.value.take();
+            std::mem::swap(&mut earlier.change, &mut later.change);
         }
         same
     });

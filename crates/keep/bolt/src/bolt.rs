@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_env::{Disk, File, LockKind, OpenMode};
 
-use crate::batch::{BucketOps, Op};
+use crate::batch::{BucketOps, Change, Op};
 use crate::error::{Error, Result, text};
 use crate::free::FreeList;
 use crate::meta::{self, Meta, NO_FREELIST};
@@ -16,6 +16,7 @@ use crate::output::Output;
 use crate::page::{FLAG_BUCKET, FREELIST, Header, Kind, Page, encode};
 use crate::pager::Pager;
 use crate::reader::find;
+use crate::shrink::{LEFT_BEHIND_BYTES, Pass};
 use crate::tx::{Outcome, Tx};
 use crate::walk::{Walk, freelist_pages};
 use crate::{Reader, WriteBatch};
@@ -50,18 +51,25 @@ pub struct CommitStats {
 /// An open bolt file: its one writer and the source of its readers. The file stays open, and
 /// locked, until the `Bolt` and the last of its readers are dropped.
 pub struct Bolt {
-    pager: Arc<Pager>,
-    free: FreeList,
+    pub(crate) pager: Arc<Pager>,
+    pub(crate) free: FreeList,
     /// The last committed state; it pins itself.
-    current: Reader,
+    pub(crate) current: Reader,
     /// Length of the file.
-    file_len: u64,
+    pub(crate) file_len: u64,
     /// Pages of a free list that somebody else stored: in use until the first commit is durable,
     /// as the file still names them.
     stored_freelist: Option<(u64, u64)>,
     no_sync: bool,
     /// A write or sync failed.
-    stopped: bool,
+    pub(crate) stopped: bool,
+    /// The file is being shrunk.
+    pub(crate) pass: Option<Pass>,
+    /// Pages according to the meta before the current one, which a crash may fall back to; `None`
+    /// until this writer has made one.
+    pub(crate) high_water_before: Option<u64>,
+    /// The file reaches behind what the current meta names, and not as room to grow.
+    pub(crate) lowered: bool,
 }
 
 impl Bolt {
@@ -107,8 +115,19 @@ impl Bolt {
             id => Some((id, freelist_pages(&pager, &meta)?)),
         };
         let current = Reader::new(pager.clone(), meta, meta.high_water - free.pages());
-        let no_sync = options.no_sync;
-        Ok(Self { pager, free, current, file_len, stored_freelist, no_sync, stopped: false })
+        let lowered = file_len > current.size() + LEFT_BEHIND_BYTES;
+        Ok(Self {
+            pager,
+            free,
+            current,
+            file_len,
+            stored_freelist,
+            no_sync: options.no_sync,
+            stopped: false,
+            pass: None,
+            high_water_before: None,
+            lowered,
+        })
     }
 
     /// The path that it was opened with.
@@ -135,13 +154,20 @@ impl Bolt {
     /// sync the transaction may or may not be in the file, and every later commit answers
     /// [`Error::Stopped`]; after any other error the file is as before.
     pub fn commit(&mut self, batch: WriteBatch) -> Result<CommitStats> {
+        self.commit_moving(batch, 0)
+    }
+
+    /// [`Bolt::commit`] which, while the file is being shrunk, also moves about `bytes` of pages,
+    /// and writes a meta page when only that brings the end of the file down.
+    pub fn commit_moving(&mut self, batch: WriteBatch, bytes: u64) -> Result<CommitStats> {
         if self.stopped {
             return Err(Error::Stopped { path: self.pager.path.clone() });
         }
-        let changes = batch.into_sorted()?;
+        let mut changes = batch.into_sorted()?;
         let live = self.pager.readers.lock().clone();
         let pager = self.pager.clone();
         self.free.release(&live, |first, pages| pager.evict(first, pages));
+        let touched = self.plan_moves(&mut changes, bytes);
         let base = *self.current.meta();
         let mut tx = Tx {
             pager: &pager,
@@ -149,32 +175,43 @@ impl Bolt {
             free: &mut self.free,
             out: Output::new(&pager, &mut self.file_len, &mut self.stopped),
             high_water: base.high_water,
+            low: self.pass.is_some(),
             written: Vec::new(),
             freed: Vec::new(),
             branches: Vec::new(),
             bucket: Bytes::new(),
         };
-        let built = build(&mut tx, &self.current, &changes);
+        let built = build(&mut tx, &self.current, &changes, touched);
         let Tx { out, high_water, written, mut freed, branches, .. } = tx;
         let pages = out.pages;
         self.free.settle();
         let root = match built {
             Ok(Some(root)) => root,
+            Ok(None) if bytes > 0 && self.lowers() => base.root,
             other => {
                 self.give_back(&written, base.high_water);
-                let unchanged = CommitStats { txid: base.txid, ..CommitStats::default() };
-                return other.map(|_| unchanged);
+                other?;
+                self.cut()?;
+                return Ok(CommitStats { txid: base.txid, ..CommitStats::default() });
             }
         };
         freed.extend(self.stored_freelist);
-        let next = Meta { root, freelist: NO_FREELIST, high_water, txid: base.txid + 1, ..base };
+        let end = self.lowered_end(high_water);
+        let next =
+            Meta { root, freelist: NO_FREELIST, high_water: end, txid: base.txid + 1, ..base };
         self.make_durable(&next)?;
         self.stored_freelist = None;
+        if end < high_water {
+            self.free.cut(end);
+            self.lowered = true;
+        }
+        self.high_water_before = Some(base.high_water);
         self.free.committed(next.txid, &live, &written, &freed);
         for page in branches {
             pager.keep(page);
         }
-        self.current = Reader::new(pager, next, high_water - self.free.pages());
+        self.current = Reader::new(pager, next, end - self.free.pages());
+        self.cut()?;
         let bytes = (pages + 1) * u64::from(base.page_size);
         Ok(CommitStats { txid: next.txid, pages_written: pages + 1, bytes_written: bytes })
     }
@@ -215,8 +252,9 @@ fn build(
     tx: &mut Tx<'_>,
     current: &Reader,
     changes: &BTreeMap<Bytes, BucketOps>,
+    touched: Vec<Bytes>,
 ) -> Result<Option<u64>> {
-    let mut top = Vec::new();
+    let mut top = BucketOps::default();
     let root = tx.pager.page(tx.base.root, tx.base.high_water)?;
     for (name, ops) in changes {
         let value = match find(current.pager(), tx.base.high_water, &root, name)? {
@@ -226,14 +264,17 @@ fn build(
         };
         match tx.bucket(name, ops, value)? {
             Outcome::Same => {}
-            Outcome::Value(value) => top.push(Op { key: name.clone(), value: Some(value) }),
-            Outcome::Gone => top.push(Op { key: name.clone(), value: None }),
+            Outcome::Value(value) => {
+                top.ops.push(Op { key: name.clone(), change: Change::Put(value) });
+            }
+            Outcome::Gone => top.ops.push(Op { key: name.clone(), change: Change::Delete }),
         }
     }
-    if top.is_empty() {
+    top.touch(touched);
+    if top.ops.is_empty() {
         return Ok(None);
     }
-    let root = tx.top(&top)?;
+    let root = tx.top(&top.ops)?;
     tx.out.flush()?;
     check_freed(tx)?;
     Ok(Some(root))

@@ -2,6 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::pager::Live;
+
+/// Lengths of free runs that are looked at for a low one.
+const LENGTHS_MAX: usize = 64;
+
 /// A run of pages that a commit stopped using.
 #[derive(Clone, Copy, Debug)]
 struct Freed {
@@ -40,6 +45,11 @@ impl FreeList {
         self.free + self.waiting_pages
     }
 
+    /// Whether pages wait for a snapshot that is still read.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting_pages > 0
+    }
+
     /// Adds a run of free pages.
     pub(crate) fn add(&mut self, first: u64, pages: u64) {
         self.free += pages;
@@ -70,17 +80,20 @@ impl FreeList {
         self.by_pages.remove(&(pages, first));
     }
 
-    /// Takes a run of `pages` pages, or `None` when only new pages at the end will do.
+    /// Takes a run of `pages` pages, or `None` when only new pages at the end will do. `low` asks
+    /// for the lowest one instead of the one that is written fastest.
     ///
     /// The longest run is used up from its start, so that the pages of a commit
     /// lie side by side and are written together; a node that does not fit its
     /// rest takes the shortest run that is long enough.
-    pub(crate) fn take(&mut self, pages: u64) -> Option<u64> {
-        if self.current.is_none()
-            && let Some(&(n, first)) = self.by_pages.last()
-        {
-            self.remove(first, n);
-            self.current = Some((first, n));
+    pub(crate) fn take(&mut self, pages: u64, low: bool) -> Option<u64> {
+        if self.current.is_none() {
+            let lowest = self.by_first.first_key_value().map(|(&first, &n)| (n, first));
+            let longest = self.by_pages.last().copied();
+            if let Some((n, first)) = if low { lowest } else { longest } {
+                self.remove(first, n);
+                self.current = Some((first, n));
+            }
         }
         let (first, n) = self.current?;
         if n >= pages {
@@ -88,7 +101,7 @@ impl FreeList {
             self.free -= pages;
             return Some(first);
         }
-        let &(n, first) = self.by_pages.range((pages, 0)..).next()?;
+        let (n, first) = if low { self.lowest(pages)? } else { self.shortest(pages)? };
         self.remove(first, n);
         if n > pages {
             self.by_first.insert(first + pages, n - pages);
@@ -96,6 +109,64 @@ impl FreeList {
         }
         self.free -= pages;
         Some(first)
+    }
+
+    /// The shortest run of at least so many pages: (pages, first page).
+    fn shortest(&self, pages: u64) -> Option<(u64, u64)> {
+        self.by_pages.range((pages, 0)..).next().copied()
+    }
+
+    /// The lowest run of at least so many pages, looked for among a few lengths only.
+    fn lowest(&self, pages: u64) -> Option<(u64, u64)> {
+        let mut found = self.shortest(pages)?;
+        let mut length = found.0;
+        for _ in 0..LENGTHS_MAX {
+            let Some((n, first)) = self.shortest(length + 1) else { break };
+            if first < found.1 {
+                found = (n, first);
+            }
+            length = n;
+        }
+        Some(found)
+    }
+
+    /// Whether so many free pages lie side by side and begin before page `id`.
+    pub(crate) fn has_below(&self, pages: u64, id: u64) -> bool {
+        self.lowest(pages).is_some_and(|(_, first)| first < id)
+    }
+
+    /// Where the free pages begin that lie side by side before `high_water`; that itself when
+    /// there are none.
+    pub(crate) fn tail(&self, high_water: u64) -> u64 {
+        match self.by_first.range(..high_water).next_back() {
+            Some((&first, &pages)) if first + pages == high_water => first,
+            _ => high_water,
+        }
+    }
+
+    /// [`FreeList::tail`] once nobody reads any more what waits.
+    pub(crate) fn tail_to_come(&self, high_water: u64) -> u64 {
+        let waiting: BTreeMap<u64, u64> =
+            self.waiting.values().flatten().map(|run| (run.first + run.pages, run.first)).collect();
+        let mut end = high_water;
+        loop {
+            let before = end;
+            end = self.tail(waiting.get(&end).copied().unwrap_or(end));
+            if end == before {
+                return end;
+            }
+        }
+    }
+
+    /// Forgets the free pages from `end` on, where nothing else lies.
+    pub(crate) fn cut(&mut self, end: u64) {
+        let Some((&first, &pages)) = self.by_first.last_key_value() else { return };
+        assert!(first <= end && end <= first + pages, "only free pages are cut off");
+        self.remove(first, pages);
+        self.free -= pages;
+        if first < end {
+            self.add(first, end - first);
+        }
     }
 
     /// Puts the unused rest of the run in use back; called at the end of each commit.
@@ -106,7 +177,7 @@ impl FreeList {
     }
 
     /// Lets go of what no live snapshot reaches; `evict` is told of each run that becomes free.
-    pub(crate) fn release(&mut self, live: &BTreeMap<u64, usize>, mut evict: impl FnMut(u64, u64)) {
+    pub(crate) fn release(&mut self, live: &Live, mut evict: impl FnMut(u64, u64)) {
         let gone: Vec<u64> =
             self.waiting.keys().filter(|txid| !live.contains_key(txid)).copied().collect();
         for txid in gone {
@@ -124,7 +195,7 @@ impl FreeList {
     }
 
     /// What was written at or before the oldest live snapshot counts as written before everyone.
-    fn prune_written(&mut self, live: &BTreeMap<u64, usize>) {
+    fn prune_written(&mut self, live: &Live) {
         let oldest = live.keys().next().copied().unwrap_or(u64::MAX);
         if self.written.len() >= self.written_pruned_at {
             self.written.retain(|_, txid| *txid > oldest);
@@ -138,7 +209,7 @@ impl FreeList {
     pub(crate) fn committed(
         &mut self,
         txid: u64,
-        live: &BTreeMap<u64, usize>,
+        live: &Live,
         written: &[(u64, u64)],
         freed: &[(u64, u64)],
     ) {
@@ -161,7 +232,7 @@ impl FreeList {
 }
 
 /// The oldest live snapshot that reaches the run.
-fn blocker(live: &BTreeMap<u64, usize>, run: Freed) -> Option<u64> {
+fn blocker(live: &Live, run: Freed) -> Option<u64> {
     live.range(run.allocated..run.freed).next().map(|(&txid, _)| txid)
 }
 

@@ -13,6 +13,8 @@
 //!   anything of them is believed; only branch pages stay in memory.
 //! - The data of a commit is synced before the meta page that names it is
 //!   written. After a failed write or sync the [`Bolt`] refuses further commits.
+//! - While the file is [shrunk](Bolt::shrink), commits also move pages from its end to free ones
+//!   near its start, and cut off what nothing names any more.
 //! - The free list is never written (as etcd does): it is found by walking the
 //!   tree at open, and the caller can see every row of one bucket in that pass.
 
@@ -29,6 +31,7 @@ mod output;
 mod page;
 mod pager;
 mod reader;
+mod shrink;
 mod split;
 mod tx;
 mod walk;
@@ -40,3 +43,4 @@ pub use cursor::Cursor;
 pub use defrag::write_compacted;
 pub use error::{Error, MetaFault, Result};
 pub use reader::{Bucket, Copy, Reader};
+pub use shrink::{Goal, Shrinking};

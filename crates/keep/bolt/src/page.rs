@@ -276,6 +276,13 @@ impl Page {
         (self.bytes.len() / page_size) as u64
     }
 
+    /// Bytes that header, elements, keys and values take.
+    pub(crate) fn bytes_used(&self) -> usize {
+        let view = self.view();
+        let elem = |i| ELEMENT + view.key(i).len() + view.value_range(i).len();
+        HEADER + (0..self.count).map(elem).sum::<usize>()
+    }
+
     /// Key of element `i`, sharing the page's bytes.
     pub(crate) fn key(&self, i: usize) -> Bytes {
         self.bytes.slice(self.view().key_range(i))

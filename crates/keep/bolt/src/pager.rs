@@ -22,8 +22,19 @@ pub(crate) struct Pager {
     /// Branch pages by id. An id is immutable while any reader can reach it; the writer evicts
     /// it when the page becomes free, which is before it can be written again.
     branches: [RwLock<BTreeMap<u64, Page>>; SHARDS],
-    /// Live snapshots: transaction id to number of them.
-    pub(crate) readers: Mutex<BTreeMap<u64, usize>>,
+    pub(crate) readers: Mutex<Live>,
+}
+
+/// Live snapshots by transaction id.
+pub(crate) type Live = BTreeMap<u64, Pins>;
+
+/// The live snapshots of one transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pins {
+    /// How many there are.
+    pub(crate) count: usize,
+    /// Pages of the file as they see it: it is not cut below.
+    pub(crate) high_water: u64,
 }
 
 impl Pager {

@@ -10,7 +10,7 @@ use crate::Cursor;
 use crate::error::{Error, Result};
 use crate::meta::{self, Meta};
 use crate::page::{BucketHeader, DEPTH_MAX, FLAG_BUCKET, Kind, Page};
-use crate::pager::Pager;
+use crate::pager::{Pager, Pins};
 
 /// What the clones of a [`Reader`] share; dropping it ends the pin.
 struct Snapshot {
@@ -25,9 +25,9 @@ struct Snapshot {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         let mut readers = self.pager.readers.lock();
-        if let Some(count) = readers.get_mut(&self.meta.txid) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(pins) = readers.get_mut(&self.meta.txid) {
+            pins.count -= 1;
+            if pins.count == 0 {
                 readers.remove(&self.meta.txid);
             }
         }
@@ -42,13 +42,14 @@ pub struct Reader(Arc<Snapshot>);
 impl Reader {
     /// A snapshot of `meta`, registered before anything it reaches can be released.
     pub(crate) fn new(pager: Arc<Pager>, meta: Meta, pages_used: u64) -> Self {
-        *pager.readers.lock().entry(meta.txid).or_insert(0) += 1;
+        let none = Pins { count: 0, high_water: meta.high_water };
+        pager.readers.lock().entry(meta.txid).or_insert(none).count += 1;
         Self(Arc::new(Snapshot { pager, meta, pages_used, root: OnceLock::new() }))
     }
 
     /// Snapshots of this file that are open; the newest, which the writer holds, is one.
     pub fn open_snapshots(&self) -> usize {
-        self.0.pager.readers.lock().values().sum()
+        self.0.pager.readers.lock().values().map(|pins| pins.count).sum()
     }
 
     /// Opens a file for reading only, without a lock: for files that nobody writes (`etcdutl`).

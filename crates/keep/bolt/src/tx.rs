@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::batch::{BucketOps, Op};
+use crate::batch::{BucketOps, Change, Op};
 use crate::error::{Error, Result, text};
 use crate::free::FreeList;
 use crate::meta::Meta;
 use crate::output::Output;
 use crate::page::{
-    BUCKET_HEADER, BucketHeader, DEPTH_MAX, Elem, FLAG_BUCKET, Kind, Page, encode, node_size,
+    BUCKET_HEADER, BucketHeader, DEPTH_MAX, Elem, FLAG_BUCKET, HEADER, Kind, Page, encode,
+    node_size,
 };
 use crate::pager::Pager;
 use crate::split::{Fill, cut};
@@ -26,6 +27,9 @@ pub(crate) struct Open {
     elems: Vec<Elem>,
     /// It lost elements or bytes, so it may have become too small.
     shrunk: bool,
+    /// What comes next may join it while both fit a page: it lost something, or is only written
+    /// again.
+    sociable: bool,
     fill: Fill,
 }
 
@@ -34,6 +38,7 @@ impl Open {
     fn join(&mut self, right: Open) {
         self.elems.extend(right.elems);
         self.shrunk |= right.shrunk;
+        self.sociable |= right.sociable;
         self.fill = right.fill;
     }
 }
@@ -72,6 +77,8 @@ pub(crate) struct Tx<'a> {
     pub(crate) out: Output<'a>,
     /// First page id that is still unused.
     pub(crate) high_water: u64,
+    /// Whether to write to the lowest free pages.
+    pub(crate) low: bool,
     /// Runs taken and runs no longer used: (first page, pages).
     pub(crate) written: Vec<(u64, u64)>,
     pub(crate) freed: Vec<(u64, u64)>,
@@ -105,7 +112,8 @@ impl Tx<'_> {
                 };
             }
             let elems = changes.ops.iter().filter_map(|op| elem(op, 0)).collect();
-            let open = Open { kind: Kind::Leaf, elems, shrunk: false, fill: Fill::Append };
+            let fill = Fill::Append;
+            let open = Open { kind: Kind::Leaf, elems, shrunk: false, sociable: false, fill };
             let root = self.root(open, true)?;
             return Ok(Outcome::Value(self.bucket_value(&root, 0)));
         };
@@ -183,10 +191,14 @@ impl Tx<'_> {
         let view = page.view();
         let (mut changed, mut shrunk, mut i) = (false, false, 0);
         let mut elems = Vec::with_capacity(view.count + ops.len());
+        let mut real = ops.iter().filter(|op| !matches!(op.change, Change::Touch)).peekable();
         let above =
-            view.count == 0 || ops.first().is_some_and(|op| *op.key > *view.key(view.count - 1));
-        let fill = if last && above { Fill::Append } else { Fill::Even };
-        for op in ops {
+            view.count == 0 || real.peek().is_none_or(|op| *op.key > *view.key(view.count - 1));
+        // What only moves keeps its shape: nothing was put between its keys.
+        let moves = real.peek().is_none();
+        let fill = if moves || (last && above) { Fill::Append } else { Fill::Even };
+        changed |= ops.iter().any(|op| matches!(op.change, Change::Touch));
+        for op in real {
             while i < view.count && view.key(i) < &op.key[..] {
                 elems.push(page.elem(i));
                 i += 1;
@@ -195,8 +207,10 @@ impl Tx<'_> {
                 if view.flags(i) != flags {
                     return Err(Error::Incompatible { bucket: text(&self.bucket) });
                 }
-                let bytes = op.value.as_ref().map_or(0, Bytes::len);
-                shrunk |= op.value.is_none() || bytes < view.value(i).len();
+                shrunk |= match &op.change {
+                    Change::Put(value) => value.len() < view.value(i).len(),
+                    Change::Delete | Change::Touch => true,
+                };
                 changed = true;
                 i += 1;
             }
@@ -206,7 +220,8 @@ impl Tx<'_> {
             }
         }
         elems.extend((i..view.count).map(|i| page.elem(i)));
-        Ok(changed.then_some(Open { kind: Kind::Leaf, elems, shrunk, fill }))
+        let sociable = shrunk || moves;
+        Ok(changed.then_some(Open { kind: Kind::Leaf, elems, shrunk, sociable, fill }))
     }
 
     fn apply_branch(
@@ -255,11 +270,13 @@ impl Tx<'_> {
             }
         }
         let shrunk = elems.len() < view.count;
-        Ok(Some(Open { kind: Kind::Branch, elems, shrunk, fill }))
+        Ok(Some(Open { kind: Kind::Branch, elems, shrunk, sociable: shrunk, fill }))
     }
 
     /// Drops empty nodes and joins those that became too small with a neighbour: the rewritten
-    /// one to the right, else the left one, else the right one.
+    /// one to the right, else the left one, else the right one. Rewritten neighbours that fit one
+    /// page are joined in any case: that costs nothing, as both are written anyway, and what a
+    /// compaction leaves behind is dense.
     fn balance(&mut self, mut parts: VecDeque<Part>) -> Result<Vec<Part>> {
         let mut done: Vec<Part> = Vec::with_capacity(parts.len());
         while let Some(part) = parts.pop_front() {
@@ -270,7 +287,12 @@ impl Tx<'_> {
             if open.elems.is_empty() {
                 continue;
             }
-            if !self.too_small(&open) {
+            let beside = parts.front();
+            if beside.is_some_and(|right| self.fit_together(&open, right)) {
+                let right = parts.pop_front().expect("looked at above");
+                open.join(self.open(right, open.kind)?);
+                parts.push_front(Part::Open(open));
+            } else if !self.too_small(&open) {
                 done.push(Part::Open(open));
             } else if let Some(Part::Open(_)) = parts.front() {
                 let right = parts.pop_front().expect("looked at above");
@@ -288,6 +310,13 @@ impl Tx<'_> {
             }
         }
         Ok(done)
+    }
+
+    /// Whether a rewritten node and its rewritten neighbour should be one, and fit a page.
+    fn fit_together(&self, open: &Open, right: &Part) -> bool {
+        let Part::Open(right) = right else { return false };
+        let size = node_size(&open.elems) + node_size(&right.elems) - HEADER;
+        (open.sociable || right.sociable) && size <= self.pager.page_size
     }
 
     /// bbolt's rule: below a quarter of a page after a deletion, or a branch of one.
@@ -311,7 +340,8 @@ impl Tx<'_> {
             return Err(self.pager.damaged(page.id, "keys from the parent's key on"));
         }
         self.drop_page(&page);
-        Ok(Open { kind, elems: page.elems(), shrunk: false, fill: Fill::Even })
+        let elems = page.elems();
+        Ok(Open { kind, elems, shrunk: false, sociable: false, fill: Fill::Even })
     }
 
     /// Cuts a node into pages and adds their elements for the branch above.
@@ -328,7 +358,7 @@ impl Tx<'_> {
 
     fn write_node(&mut self, kind: Kind, elems: &[Elem]) -> Result<u64> {
         let pages = node_size(elems).div_ceil(self.pager.page_size) as u64;
-        let id = self.free.take(pages).unwrap_or_else(|| {
+        let id = self.free.take(pages, self.low).unwrap_or_else(|| {
             self.high_water += pages;
             self.high_water - pages
         });
@@ -405,6 +435,6 @@ impl Tx<'_> {
 
 /// The element that a put makes.
 fn elem(op: &Op, flags: u32) -> Option<Elem> {
-    let value = op.value.clone()?;
-    Some(Elem { key: op.key.clone(), value, flags, child: 0 })
+    let Change::Put(value) = &op.change else { return None };
+    Some(Elem { key: op.key.clone(), value: value.clone(), flags, child: 0 })
 }

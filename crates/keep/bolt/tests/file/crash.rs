@@ -10,15 +10,15 @@ use crate::support::{Generator, PATH, State, open, options, read_all};
 
 /// What a file found after a cut may hold.
 #[derive(Default)]
-struct Allowed {
+pub(crate) struct Allowed {
     /// `None` before the file was made.
-    acknowledged: Option<State>,
-    in_flight: Option<State>,
-    cuts: u64,
+    pub(crate) acknowledged: Option<State>,
+    pub(crate) in_flight: Option<State>,
+    pub(crate) cuts: u64,
 }
 
 impl Allowed {
-    fn judge(&mut self, after: &SimDisk, what: &str) {
+    pub(crate) fn judge(&mut self, after: &SimDisk, what: &str) {
         self.cuts += 1;
         if self.acknowledged.is_none() && after.contents(PATH).is_none() {
             return;

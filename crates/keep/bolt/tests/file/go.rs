@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use mainstay_bolt::{Bolt, Error, Reader, WriteBatch, write_compacted};
+use mainstay_bolt::{Bolt, Error, Goal, Reader, WriteBatch, write_compacted};
 use mainstay_env_sim::SimDisk;
 
 use crate::support::{Generator, PATH, State, open, options, read_all};
@@ -90,8 +90,12 @@ fn files_go_back_and_forth() {
         let mut state = State::new();
         for round in 0..4 {
             let mut bolt = open(&disk, 4096);
-            for _ in 0..12 {
-                bolt.commit(generator.batch(&mut state)).unwrap();
+            for i in 0..12 {
+                if seed % 2 == 1 && i % 4 == 0 {
+                    let bytes = bolt.reader().in_use();
+                    bolt.shrink(Goal { bytes, pack: i == 4 });
+                }
+                bolt.commit_moving(generator.batch(&mut state), 64 << 10).unwrap();
             }
             drop(bolt);
             let name = format!("db-{seed}");
@@ -148,6 +152,11 @@ fn nested_buckets_are_read_and_kept() {
         batch.put(b"outer", key, Bytes::from(vec![1; 200]));
     }
     bolt.commit(batch).unwrap();
+    changed(&bolt.reader());
+    bolt.shrink(Goal { bytes: 0, pack: true });
+    for _ in 0..8 {
+        bolt.commit_moving(WriteBatch::new(), 64 << 10).unwrap();
+    }
     changed(&bolt.reader());
     assert_eq!(bolt.check().unwrap(), []);
     let (printed, _) = go.run("nested", &disk.contents(PATH).unwrap(), "check", &[]);

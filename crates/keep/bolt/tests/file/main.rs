@@ -7,4 +7,5 @@ mod crash;
 mod damage;
 mod go;
 mod model;
+mod shrink;
 mod support;
