@@ -13,6 +13,7 @@ use crate::messages;
 use mainstay_print::duration;
 use mainstay_print::json::{Json, Object};
 use mainstay_print::quote::{quote, shown};
+use mainstay_print::size::humanized;
 use mainstay_print::table::table;
 
 /// Forms of output.
@@ -493,10 +494,10 @@ fn status_row(endpoint: &str, r: &pb::StatusResponse) -> Vec<String> {
         format!("{member:x}"),
         r.version.clone(),
         r.storage_version.clone(),
-        humanized(r.db_size),
-        humanized(r.db_size_in_use),
+        humanized(r.db_size.max(0).unsigned_abs()),
+        humanized(r.db_size_in_use.max(0).unsigned_abs()),
         format!("{}%", 100 - used),
-        humanized(r.db_size_quota),
+        humanized(r.db_size_quota.max(0).unsigned_abs()),
         (r.leader == member).to_string(),
         r.is_learner.to_string(),
         r.raft_term.to_string(),
@@ -506,18 +507,6 @@ fn status_row(endpoint: &str, r: &pb::StatusResponse) -> Vec<String> {
         downgrade.target_version,
         downgrade.enabled.to_string(),
     ]
-}
-
-/// Sizes as etcdctl shows them: powers of 1000, one digit after the point below 10.
-fn humanized(bytes: i64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 10 {
-        return format!("{bytes} B");
-    }
-    let exponent = (bytes as u64).ilog10() as usize / 3;
-    let value = (bytes as f64 / 1000f64.powi(exponent as i32) * 10.0 + 0.5).floor() / 10.0;
-    let unit = UNITS[exponent.min(6)];
-    if value < 10.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
 fn unsupported(form: &str) -> Failure {
@@ -538,22 +527,4 @@ pub(crate) fn write(bytes: &[u8]) {
 /// A line on standard error.
 pub(crate) fn complain(line: &str) {
     eprintln!("{line}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::humanized;
-
-    #[test]
-    fn sizes_are_humanized_as_etcdctl_does() {
-        for (bytes, shown) in [
-            (0, "0 B"),
-            (20480, "20 kB"),
-            (2_147_483_648, "2.1 GB"),
-            (999, "999 B"),
-            (1500, "1.5 kB"),
-        ] {
-            assert_eq!(humanized(bytes), shown);
-        }
-    }
 }

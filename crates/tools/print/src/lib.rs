@@ -7,4 +7,5 @@ pub mod duration;
 pub mod json;
 pub mod number;
 pub mod quote;
+pub mod size;
 pub mod table;
