@@ -1,14 +1,13 @@
 //! The backend itself: what is committed, what waits, and how one becomes the other.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use mainstay_bolt::{Bolt, Options, Reader, WriteBatch, write_compacted};
+use mainstay_bolt::{Bolt, Options, Reader, WriteBatch};
 use mainstay_env::Disk;
-use mainstay_failpoints::{fail_point, fail_value};
+use mainstay_failpoints::fail_point;
 use mainstay_types::{Index, Revision, Term};
 use parking_lot::Mutex;
 
@@ -17,6 +16,8 @@ use crate::bucket::{Bucket, meta};
 use crate::chunk::{Chunk, Overlay};
 use crate::codec::{BadRevision, decode_revision, encode_revision};
 use crate::view::BackendView;
+
+mod space;
 
 /// Why the backend cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,8 @@ pub struct Meta {
 pub struct CommitStats {
     /// Rows and deletions of it.
     pub ops: usize,
+    /// Bytes written to the file, moved pages included.
+    pub bytes_written: u64,
     /// The entry up to which everything is in the file now.
     pub applied: Index,
 }
@@ -229,15 +232,15 @@ impl Backend {
     /// tries again. After any other error nothing more can be committed: the log has it
     /// all, and the member must stop.
     pub fn commit(&self) -> Result<CommitStats, BackendError> {
-        let mut writer = self.0.writer.lock();
-        self.commit_locked(self.open_writer(&mut writer)?)
+        self.commit_moving(0)
     }
 
     fn open_writer<'w>(&self, writer: &'w mut Option<Bolt>) -> Result<&'w mut Bolt, BackendError> {
         writer.as_mut().ok_or_else(|| BackendError::Exchanged { path: self.0.path.clone() })
     }
 
-    fn commit_locked(&self, bolt: &mut Bolt) -> Result<CommitStats, BackendError> {
+    /// `moving` bytes of the file are moved on the way, while it is being shrunk.
+    fn commit_locked(&self, bolt: &mut Bolt, moving: u64) -> Result<CommitStats, BackendError> {
         fail_point!("beforeStartDBTxn");
         let (chunks, others, applied, ops) = {
             let mut front = self.0.front.lock();
@@ -247,23 +250,29 @@ impl Backend {
             let chunks = front.overlay.oldest(front.overlay.len()).to_vec();
             (chunks, others, front.applied, ops)
         };
-        if ops == 0 {
-            return Ok(CommitStats { ops, applied: applied.0 });
+        if ops == 0 && moving == 0 {
+            return Ok(CommitStats { ops, bytes_written: 0, applied: applied.0 });
         }
         fail_point!("afterStartDBTxn");
         let taken = chunks.len();
         // Here the applied index goes in, which etcd's hook adds.
         fail_point!("commitBeforePreCommitHook");
-        let batch = write_batch(&chunks, &others, applied);
+        let batch = match ops {
+            0 => WriteBatch::new(),
+            _ => write_batch(&chunks, &others, applied),
+        };
         fail_point!("commitAfterPreCommitHook");
         fail_point!("beforeCommit");
-        let result = bolt.commit(batch).map_err(Into::into);
+        let result = bolt.commit_moving(batch, moving).map_err(Into::into);
         fail_point!("afterCommit");
         let reader = bolt.reader();
-        let taken_up = result.and_then(|_| key_bucket(&reader));
+        let taken_up = result.and_then(|did| Ok((did.bytes_written, key_bucket(&reader)?)));
         let mut front = self.0.front.lock();
-        match taken_up {
-            Ok(keys) => front.keys = keys,
+        let bytes_written = match taken_up {
+            Ok((bytes, keys)) => {
+                front.keys = keys;
+                bytes
+            }
             Err(error) => {
                 // A full disk may be tried again: nothing may be missing then.
                 let later = std::mem::replace(&mut front.others, others);
@@ -271,7 +280,7 @@ impl Backend {
                 front.ops += ops;
                 return Err(error);
             }
-        }
+        };
         self.0.sizes.set(&reader);
         let before = std::mem::replace(&mut front.reader, reader);
         front.overlay.forget(taken);
@@ -279,53 +288,7 @@ impl Backend {
         drop(front);
         // Many rows: freed without the lock.
         drop((before, chunks));
-        Ok(CommitStats { ops, applied: applied.0 })
-    }
-
-    /// Rewrites the file without its free pages and goes on with the new one. Appends
-    /// and reads go on meanwhile; commits wait. Views keep reading the old file.
-    ///
-    /// # Errors
-    /// When the disk fails. Until the rename the old file is the one in use; when
-    /// something fails after it, nothing more can be committed: what went into the old
-    /// file would be lost with it.
-    pub fn defragment(&self) -> Result<(), BackendError> {
-        let mut writer = self.0.writer.lock();
-        let bolt = self.open_writer(&mut writer)?;
-        self.commit_locked(bolt)?;
-        let reader = bolt.reader();
-        let inner = &*self.0;
-        let next = inner.path.with_file_name(DEFRAGMENTED);
-        if inner.disk.metadata(&next).map_err(|e| fail("look for", &next, e))?.is_some() {
-            inner.disk.remove_file(&next).map_err(|e| fail("remove", &next, e))?;
-        }
-        // What a test says went wrong is told as a lack of room is: the old file stays.
-        let injected =
-            |text| fail("write", &next, io::Error::new(io::ErrorKind::StorageFull, text));
-        if let Some(text) = fail_value!("defragOpenFileError") {
-            return Err(injected(text));
-        }
-        fail_point!("defragBeforeCopy");
-        let options = Options { page_size: reader.page_size(), ..bolt_options(inner.options) };
-        write_compacted(&reader, &*inner.disk, &next, options)?;
-        if let Some(text) = fail_value!("defragdbFail") {
-            return Err(injected(text));
-        }
-        fail_point!("defragBeforeRename");
-        inner.disk.rename(&next, &inner.path).map_err(|e| fail("rename", &next, e))?;
-        // From here on the old file has no name.
-        *writer = None;
-        let folder = folder_of(&inner.path);
-        inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
-        let bolt = Bolt::open(&*inner.disk, &inner.path, bolt_options(inner.options))?;
-        let reader = bolt.reader();
-        let keys = key_bucket(&reader)?;
-        inner.sizes.set(&reader);
-        let mut front = inner.front.lock();
-        front.reader = reader;
-        front.keys = keys;
-        *writer = Some(bolt);
-        Ok(())
+        Ok(CommitStats { ops, bytes_written, applied: applied.0 })
     }
 
     /// Puts a file that another member sent in the place of this one and goes on with it:
@@ -428,8 +391,6 @@ fn open_file(
     Ok((bolt, front))
 }
 
-/// The name of a defragmented file on its way, as etcd has it.
-const DEFRAGMENTED: &str = "db.tmp.0";
 /// How the names of files on their way begin.
 const ON_ITS_WAY: &str = "db.tmp.";
 

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use mainstay_backend::bolt::Goal;
 use mainstay_backend::{Backend, BackendError, bolt};
 use mainstay_env::Dice as _;
 use mainstay_env_sim::{FailingCall, SimDisk, Unsynced};
@@ -65,7 +66,8 @@ impl Allowed {
     }
 }
 
-/// Runs a trace and cuts the power at every step; some commits are defragmentations.
+/// Runs a trace and cuts the power at every step; some commits are defragmentations, and some
+/// shrink the file.
 fn trace(seed: u64, operations: usize, no_sync: bool) -> Allowed {
     let disk = SimDisk::new(seed);
     let allowed = Arc::new(Mutex::new(Allowed::default()));
@@ -84,7 +86,10 @@ fn trace(seed: u64, operations: usize, no_sync: bool) -> Allowed {
     let mut generator = Generator::new(seed);
     for n in 0..operations {
         match generator.dice.below(100) {
-            0..=15 => write(&backend, &generator, &allowed, Backend::commit),
+            0..=7 => write(&backend, &generator, &allowed, Backend::commit),
+            8..=15 => write(&backend, &generator, &allowed, |b| b.commit_moving(16 << 10)),
+            // From here on those commits move pages, and cut the file in the end.
+            18 => backend.shrink(Goal { bytes: backend.size_in_use(), pack: n % 2 == 0 }).unwrap(),
             16 if n > 50 => write(&backend, &generator, &allowed, Backend::defragment),
             // What was not committed is gone: the log would bring it again.
             17 => {

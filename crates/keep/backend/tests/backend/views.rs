@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use mainstay_backend::bolt::Goal;
 use mainstay_backend::{Backend, BackendView, Rows};
 use mainstay_env::Dice;
 use mainstay_env_sim::SimDisk;
@@ -143,12 +144,17 @@ fn run(seed: u64) {
     truth.lock().unwrap().backend = Some(backend.clone());
     let mut generator = Generator::new(seed);
     let mut walks = Vec::new();
+    let mut shrunk = 0;
     for _ in 0..1500 {
         let what = generator.dice.below(200);
         if what < 12 {
-            backend.commit().unwrap();
+            backend.commit_moving((what % 2) * (16 << 10)).unwrap();
         } else if what == 12 {
             backend.defragment().unwrap();
+        } else if what < 16 {
+            let bytes = backend.size_in_use();
+            backend.shrink(Goal { bytes, pack: what == 13 }).unwrap();
+            shrunk = shrunk.max(backend.size() - bytes);
         } else {
             let batch = generator.batch();
             let mut truth = truth.lock().unwrap();
@@ -173,7 +179,7 @@ fn run(seed: u64) {
     walks.into_iter().for_each(Walk::end);
     let mut truth = truth.lock().unwrap();
     truth.pinned.iter().for_each(Pinned::check);
-    assert!(truth.taken > 100, "{} views", truth.taken);
+    assert!(truth.taken > 100 && shrunk > 1 << 16, "{} views, {shrunk} bytes", truth.taken);
     // The backend and its disk hold each other through the observer.
     truth.backend = None;
 }
