@@ -2,11 +2,20 @@
 //! server has open is refused by its file locks.
 
 mod complete;
+mod defrag;
+mod dump_logs;
 mod exit;
 mod flags;
+mod hashkv;
+mod log;
+mod migrate;
+mod place;
 mod run;
-mod snapshot;
+pub mod snapshot;
+mod v2store;
+mod verify;
 mod version;
+mod wire;
 
 pub use exit::Failure;
 pub use run::Run;
@@ -32,6 +41,12 @@ pub fn run(called: &str, args: &[String], run: &mut Run<'_>) -> Result<(), Failu
         "completion bash" | "completion zsh" | "completion fish" | "completion powershell" => {
             complete::show(line.command.name, run);
         }
+        "defrag" => defrag::run(&line, run)?,
+        "hashkv" => hashkv::run(&line, run)?,
+        "migrate" => migrate::run(&line, run)?,
+        "verify" => verify::run(&line, run)?,
+        "check v2store" => v2store::run(&line, run)?,
+        "dump-logs" => dump_logs::run(&line, run)?,
         "snapshot status" => snapshot::status(&line, run)?,
         "snapshot restore" => snapshot::restore(&line, run)?,
         other => return Err(Failure::error(format!("{other} is not a command that runs"))),

@@ -57,6 +57,11 @@ impl<'a> Run<'a> {
         let _ = self.out.write_all(bytes);
     }
 
+    /// A line on standard error, as it is.
+    pub(crate) fn complain(&mut self, text: &str) {
+        let _ = writeln!(self.log, "{text}");
+    }
+
     /// A line of the log, on standard error, as zap's console encoder prints it.
     pub(crate) fn info(&mut self, message: &str, fields: Object) {
         self.note("info", message, fields);
@@ -65,6 +70,11 @@ impl<'a> Run<'a> {
     /// The same for a warning.
     pub(crate) fn warn(&mut self, message: &str, fields: Object) {
         self.note("warn", message, fields);
+    }
+
+    /// The same for an error that the program ends with.
+    pub(crate) fn error(&mut self, message: &str, fields: Object) {
+        self.note("error", message, fields);
     }
 
     fn note(&mut self, level: &str, message: &str, fields: Object) {
