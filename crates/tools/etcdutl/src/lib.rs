@@ -1,14 +1,17 @@
 //! The commands of `etcdutl`. They need no server and start none; a directory that a
 //! server has open is refused by its file locks.
 
+mod bbolt;
 mod complete;
 mod defrag;
+mod dump_db;
 mod dump_logs;
 mod exit;
 mod flags;
 mod hashkv;
 mod log;
 mod migrate;
+mod pages;
 mod place;
 mod run;
 pub mod snapshot;
@@ -46,6 +49,18 @@ pub fn run(called: &str, args: &[String], run: &mut Run<'_>) -> Result<(), Failu
         "migrate" => migrate::run(&line, run)?,
         "verify" => verify::run(&line, run)?,
         "check v2store" => v2store::run(&line, run)?,
+        "dump-db list-bucket" => dump_db::list_bucket(&line, run)?,
+        "dump-db iterate-bucket" => dump_db::iterate_bucket(&line, run)?,
+        "dump-db scan-keys" => dump_db::scan_keys(&line, run)?,
+        "dump-db hash" => dump_db::hash_all(&line, run)?,
+        "bbolt check" => bbolt::check(&line, run)?,
+        "bbolt info" => bbolt::info(&line, run)?,
+        "bbolt buckets" => bbolt::buckets(&line, run)?,
+        "bbolt keys" => bbolt::keys(&line, run)?,
+        "bbolt get" => bbolt::get(&line, run)?,
+        "bbolt pages" => bbolt::pages(&line, run)?,
+        "bbolt page" => bbolt::page(&line, run)?,
+        "bbolt stats" => bbolt::stats(&line, run)?,
         "dump-logs" => dump_logs::run(&line, run)?,
         "snapshot status" => snapshot::status(&line, run)?,
         "snapshot restore" => snapshot::restore(&line, run)?,

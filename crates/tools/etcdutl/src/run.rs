@@ -52,9 +52,10 @@ impl<'a> Run<'a> {
         let _ = writeln!(self.out, "{text}");
     }
 
-    /// Bytes on standard output, as they are.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
+    /// A line of bytes on standard output, as they are.
+    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) {
         let _ = self.out.write_all(bytes);
+        let _ = self.out.write_all(b"\n");
     }
 
     /// A line on standard error, as it is.

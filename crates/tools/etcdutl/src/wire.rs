@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use mainstay_types::limits::TXN_DEPTH_MAX;
 
 pub(crate) use schema::{
-    CONF_CHANGE, CONF_CHANGE_V2, HARD_STATE, INTERNAL_RAFT_REQUEST, METADATA, REQUEST,
+    CONF_CHANGE, CONF_CHANGE_V2, HARD_STATE, INTERNAL_RAFT_REQUEST, METADATA, PERMISSION, REQUEST,
+    USER_ADD_OPTIONS,
 };
 
 /// Deepest nesting that is read: a level of a transaction is two messages.
@@ -17,6 +18,7 @@ const DEPTH_MAX: usize = 2 * TXN_DEPTH_MAX + 8;
 /// A message type.
 pub(crate) struct Shape {
     /// Its full name.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test finds the declaration by it"))]
     pub(crate) name: &'static str,
     /// Its fields, in the order in which they are printed.
     pub(crate) fields: &'static [Field],

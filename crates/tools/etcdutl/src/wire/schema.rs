@@ -161,53 +161,6 @@ pub(crate) static CONF_CHANGE_V2: Shape = Shape {
         Field { number: 3, name: "context", kind: Kind::Bytes },
     ],
 };
-/// `mvccpb.KeyValue`.
-pub(crate) static KEY_VALUE: Shape = Shape {
-    name: "mvccpb.KeyValue",
-    fields: &[
-        Field { number: 1, name: "key", kind: Kind::Bytes },
-        Field { number: 2, name: "create_revision", kind: Kind::Int },
-        Field { number: 3, name: "mod_revision", kind: Kind::Int },
-        Field { number: 4, name: "version", kind: Kind::Int },
-        Field { number: 5, name: "value", kind: Kind::Bytes },
-        Field { number: 6, name: "lease", kind: Kind::Int },
-    ],
-};
-/// `leasepb.Lease`.
-pub(crate) static LEASE: Shape = Shape {
-    name: "leasepb.Lease",
-    fields: &[
-        Field { number: 1, name: "ID", kind: Kind::Int },
-        Field { number: 2, name: "TTL", kind: Kind::Int },
-        Field { number: 3, name: "RemainingTTL", kind: Kind::Int },
-    ],
-};
-/// `authpb.User`.
-pub(crate) static USER: Shape = Shape {
-    name: "authpb.User",
-    fields: &[
-        Field { number: 1, name: "name", kind: Kind::Bytes },
-        Field { number: 2, name: "password", kind: Kind::Bytes },
-        Field { number: 3, name: "roles", kind: Kind::Text },
-        Field { number: 4, name: "options", kind: Kind::Message(&USER_ADD_OPTIONS) },
-    ],
-};
-/// `authpb.Role`.
-pub(crate) static ROLE: Shape = Shape {
-    name: "authpb.Role",
-    fields: &[
-        Field { number: 1, name: "name", kind: Kind::Bytes },
-        Field { number: 2, name: "keyPermission", kind: Kind::Message(&PERMISSION) },
-    ],
-};
-/// `etcdserverpb.AlarmMember`.
-pub(crate) static ALARM_MEMBER: Shape = Shape {
-    name: "etcdserverpb.AlarmMember",
-    fields: &[
-        Field { number: 1, name: "memberID", kind: Kind::Uint },
-        Field { number: 2, name: "alarm", kind: Kind::Enum(&ALARM_TYPE) },
-    ],
-};
 /// `etcdserverpb.RequestHeader`.
 pub(crate) static REQUEST_HEADER: Shape = Shape {
     name: "etcdserverpb.RequestHeader",
