@@ -13,7 +13,7 @@ use mainstay_types::{Revision, Version};
 use crate::error::BackupError;
 use crate::migrate::{OLDEST, VersionRow, plan};
 use crate::restore::Restored;
-use crate::rows::{KeyRows, Others, check_others, rows_of};
+use crate::rows::{KeyRows, Others, check_buckets, check_others, rows_of};
 
 /// What is to be written into the copied db.
 pub(crate) struct Rewrite<'a> {
@@ -44,11 +44,7 @@ pub(crate) fn rewrite(
     )?;
     let (latest, rows) = keys.finish()?;
     let reader = bolt.reader();
-    for bucket in ["key", "meta"] {
-        if reader.bucket(bucket.as_bytes())?.is_none() {
-            return Err(BackupError::NotEtcd(bucket));
-        }
-    }
+    check_buckets(&reader)?;
     let others = check_others(&reader)?;
     let mut batch = WriteBatch::new();
     exchange_members(&reader, wanted.members, &mut batch)?;

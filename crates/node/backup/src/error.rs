@@ -68,7 +68,7 @@ pub enum BackupError {
     },
     /// The file is a bolt file, but not etcd's.
     #[error("the file has no bucket {0:?}: it is not a snapshot of etcd")]
-    NotEtcd(&'static str),
+    NotEtcd(String),
     /// The revision cannot be raised so far.
     #[error("revision {latest} cannot be raised by {by}: no store can count on from there")]
     Bump {

@@ -5,7 +5,7 @@
 //! | not there | `DATA-DIR.restore.tmp/data` | renaming that to `DATA-DIR` |
 //! | there, and empty (a mount point) | `DATA-DIR/restore.tmp/data` | renaming `member` in it |
 //!
-//! A log folder elsewhere is built in `WAL-DIR.restore.tmp` and gets its name first: a member
+//! A log folder elsewhere is built in `WAL-DIR.restore.tmp/wal` and gets its name first: a member
 //! whose db is missing does not start, while one whose log is missing would found a new cluster
 //! with old rows. A note in the building folder, synced before that, says that the log is this
 //! restore's; so a run that finds a log without a data directory knows whether it may remove it,
@@ -38,9 +38,23 @@ pub(crate) struct Place<'a> {
     staging: PathBuf,
     /// Below the data directory.
     wal: PathBuf,
-    /// Where the log goes when not there, and where it is built then.
-    elsewhere: Option<(PathBuf, PathBuf)>,
+    elsewhere: Option<Elsewhere>,
+    /// The log outside has got its name.
+    has_log_named: bool,
     note: Box<dyn File>,
+}
+
+/// A log outside of the data directory.
+struct Elsewhere {
+    wal_dir: PathBuf,
+    /// The folder that it is built in.
+    staging: PathBuf,
+}
+
+impl Elsewhere {
+    fn building(&self) -> PathBuf {
+        self.staging.join("wal")
+    }
 }
 
 impl<'a> Place<'a> {
@@ -53,6 +67,9 @@ impl<'a> Place<'a> {
         metadata: Metadata,
     ) -> Result<Place<'a>, BackupError> {
         let found = disk.metadata(data_dir).doing("stat", data_dir)?;
+        if found.is_some_and(|found| !found.is_dir) {
+            return Err(BackupError::DataDirNotEmpty(data_dir.to_owned()));
+        }
         let is_inside = found.is_some();
         let wal_dir = wal_dir.map_or_else(|| data_dir.join("member").join("wal"), Path::to_owned);
         if data_dir.starts_with(&wal_dir) {
@@ -62,7 +79,7 @@ impl<'a> Place<'a> {
         let below = below.filter(|wal| !is_inside || wal.starts_with("member"));
         let elsewhere = match &below {
             Some(_) => None,
-            None => Some((wal_dir.clone(), suffixed(&wal_dir)?)),
+            None => Some(Elsewhere { staging: suffixed(&wal_dir)?, wal_dir }),
         };
         let outside = suffixed(data_dir)?;
         let inside = data_dir.join(INSIDE);
@@ -70,7 +87,7 @@ impl<'a> Place<'a> {
         if found.is_some() {
             left.check_empty(disk, data_dir)?;
         }
-        if let Some((wal_dir, _)) = &elsewhere
+        if let Some(Elsewhere { wal_dir, .. }) = &elsewhere
             && left.log.is_none()
             && disk.metadata(wal_dir).doing("stat", wal_dir)?.is_some()
         {
@@ -84,14 +101,27 @@ impl<'a> Place<'a> {
         if !note.try_lock(LockKind::Flock).doing("lock", &path)? {
             return Err(BackupError::Busy(staging));
         }
-        let text = note_text(metadata, elsewhere.as_ref().map(|(wal_dir, _)| wal_dir.as_path()));
-        note.write_at(0, text.as_bytes()).doing("write", &path)?;
         let wal = below.unwrap_or_default();
         let data_dir = data_dir.to_owned();
-        let place = Place { disk, data_dir, is_inside, staging, wal, elsewhere, note };
-        let snap = place.snap_dir();
-        place.disk.create_dir_all(&snap).doing("create", &snap)?;
-        Ok(place)
+        let has_log_named = false;
+        let place =
+            Place { disk, data_dir, is_inside, staging, wal, elsewhere, has_log_named, note };
+        match place.begin(metadata) {
+            Ok(()) => Ok(place),
+            Err(error) => {
+                place.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the note and makes the folders.
+    fn begin(&self, metadata: Metadata) -> Result<(), BackupError> {
+        let path = self.staging.join(NOTE);
+        let wal_dir = self.elsewhere.as_ref().map(|elsewhere| elsewhere.wal_dir.as_path());
+        self.note.write_at(0, note_text(metadata, wal_dir).as_bytes()).doing("write", &path)?;
+        let snap = self.snap_dir();
+        self.disk.create_dir_all(&snap).doing("mkdir", &snap)
     }
 
     fn data(&self) -> PathBuf {
@@ -106,7 +136,7 @@ impl<'a> Place<'a> {
     /// The folder that the log is to be made in. It is not there; the one that holds it is.
     pub(crate) fn wal_dir(&self) -> Result<PathBuf, BackupError> {
         let path = match &self.elsewhere {
-            Some((_, building)) => building.clone(),
+            Some(elsewhere) => elsewhere.building(),
             None => self.data().join(&self.wal),
         };
         if let Some(above) = path.parent() {
@@ -117,15 +147,17 @@ impl<'a> Place<'a> {
 
     /// Makes everything that was built durable and gives it its name; durable, too, when this
     /// returns.
-    pub(crate) fn give_name(&self) -> Result<(), BackupError> {
+    pub(crate) fn give_name(&mut self) -> Result<(), BackupError> {
         sync_tree(self.disk, &self.data())?;
-        if let Some((wal_dir, building)) = &self.elsewhere {
+        if let Some(elsewhere) = &self.elsewhere {
+            let (wal_dir, building) = (&elsewhere.wal_dir, &elsewhere.building());
             sync_tree(self.disk, building)?;
             let note = self.staging.join(NOTE);
             self.note.sync().doing("sync", &note)?;
             self.disk.sync_dir(&self.staging).doing("sync", &self.staging)?;
             sync_above(self.disk, &self.staging)?;
             self.disk.rename(building, wal_dir).doing("rename", building)?;
+            self.has_log_named = true;
             sync_above(self.disk, wal_dir)?;
         }
         let (from, to) = match self.is_inside {
@@ -139,25 +171,29 @@ impl<'a> Place<'a> {
     /// Removes the building folder: after the name was given, only the note is left in it. What
     /// cannot be removed does no harm: the next run does it.
     pub(crate) fn clear_away(self) {
-        let Place { disk, staging, .. } = &self;
-        if disk.remove_dir_all(staging).is_ok() {
-            // Its name need not be gone for good, either.
-            let _ = sync_above(*disk, staging);
+        let elsewhere = self.elsewhere.iter().map(|elsewhere| &elsewhere.staging);
+        for staging in elsewhere.chain([&self.staging]) {
+            if self.disk.remove_dir_all(staging).is_ok() {
+                // Its name need not be gone for good, either.
+                let _ = sync_above(self.disk, staging);
+            }
         }
     }
 
     /// Removes everything: the restore has failed. As well as the disk lets it; the next run
     /// removes the rest.
     pub(crate) fn give_up(self) {
-        let Place { disk, staging, data_dir, elsewhere, is_inside, .. } = &self;
+        let Place { disk, staging, data_dir, elsewhere, is_inside, has_log_named, .. } = &self;
         // When the last sync failed, nobody knows whether the name was given.
         let named = if *is_inside { data_dir.join("member") } else { data_dir.clone() };
         if !matches!(disk.metadata(&named), Ok(None)) {
             return;
         }
-        if let Some((wal_dir, building)) = elsewhere {
-            let built = matches!(disk.metadata(building), Ok(Some(_)));
-            let _ = disk.remove_dir_all(if built { building } else { wal_dir });
+        if let Some(Elsewhere { wal_dir, staging }) = elsewhere {
+            if *has_log_named {
+                let _ = disk.remove_dir_all(wal_dir);
+            }
+            let _ = disk.remove_dir_all(staging);
         }
         let _ = disk.remove_dir_all(staging);
     }
@@ -175,7 +211,7 @@ impl Leftovers {
     fn look(
         disk: &dyn Disk,
         stagings: [&PathBuf; 2],
-        elsewhere: Option<&(PathBuf, PathBuf)>,
+        elsewhere: Option<&Elsewhere>,
         metadata: Metadata,
     ) -> Result<Leftovers, BackupError> {
         let mut left = Leftovers { folders: Vec::new(), log: None };
@@ -184,7 +220,7 @@ impl Leftovers {
                 continue;
             }
             let noted = read_note(disk, staging)?;
-            if let Some((wal_dir, _)) = elsewhere
+            if let Some(Elsewhere { wal_dir, .. }) = elsewhere
                 && noted == note_text(metadata, Some(wal_dir))
                 && log::is_untouched(disk, wal_dir, metadata)?
             {
@@ -192,10 +228,10 @@ impl Leftovers {
             }
             left.folders.push(staging.clone());
         }
-        if let Some((_, building)) = elsewhere
-            && disk.metadata(building).doing("stat", building)?.is_some()
+        if let Some(Elsewhere { staging, .. }) = elsewhere
+            && disk.metadata(staging).doing("stat", staging)?.is_some()
         {
-            left.folders.push(building.clone());
+            left.folders.push(staging.clone());
         }
         Ok(left)
     }

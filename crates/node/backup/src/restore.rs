@@ -81,8 +81,8 @@ pub fn restore(
     told: &mut dyn FnMut(Event),
 ) -> Result<Restored, BackupError> {
     let metadata = Metadata { member: wanted.founders.me(), cluster: wanted.founders.cluster() };
-    let place = Place::take(&**disk, wanted.data_dir, wanted.wal_dir, metadata)?;
-    match build(disk, wanted, &place, told) {
+    let mut place = Place::take(&**disk, wanted.data_dir, wanted.wal_dir, metadata)?;
+    match build(disk, wanted, &mut place, told) {
         Ok(restored) => {
             place.clear_away();
             Ok(restored)
@@ -97,7 +97,7 @@ pub fn restore(
 fn build(
     disk: &Arc<dyn Disk>,
     wanted: &Restore<'_>,
-    place: &Place<'_>,
+    place: &mut Place<'_>,
     told: &mut dyn FnMut(Event),
 ) -> Result<Restored, BackupError> {
     let snap_dir = place.snap_dir();

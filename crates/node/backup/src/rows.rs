@@ -82,6 +82,22 @@ pub(crate) struct Others {
     pub(crate) downgrading: bool,
 }
 
+/// Whether the buckets are etcd's. Newer versions may have more; but one that nobody knows in the
+/// place of one that everybody has is a damaged name.
+pub(crate) fn check_buckets(reader: &Reader) -> Result<(), BackupError> {
+    let found = reader.buckets()?;
+    let is_known = |name: &Bytes| Bucket::ALL.iter().any(|bucket| bucket.name() == name);
+    let has_strange = !found.iter().all(is_known);
+    for bucket in Bucket::ALL {
+        let is_needed = has_strange || matches!(bucket, Bucket::Key | Bucket::Meta);
+        if is_needed && !found.iter().any(|name| name == bucket.name()) {
+            let name = String::from_utf8_lossy(bucket.name()).into_owned();
+            return Err(BackupError::NotEtcd(name));
+        }
+    }
+    Ok(())
+}
+
 /// Reads every row of the other buckets but those of members, which a restore drops.
 pub(crate) fn check_others(reader: &Reader) -> Result<Others, BackupError> {
     let mut others = Others::default();
