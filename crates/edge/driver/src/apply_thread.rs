@@ -50,6 +50,8 @@ pub(crate) enum Order {
     Install(Snapshot),
     /// Nothing to apply: a slice of a compaction may be due.
     Look,
+    /// The rows of the published view may be in the file by now: publish one that says so.
+    Refresh,
     Stop,
 }
 
@@ -117,6 +119,12 @@ impl ApplyHandle {
         })
     }
 
+    /// Has a view of the newest commit published; older ones hold pages of the file.
+    pub(crate) fn refresh(&self) {
+        // A full queue means that entries wait, whose view comes soon.
+        let _ = self.orders.try_send(Order::Refresh);
+    }
+
     pub(crate) fn stop(&self) {
         // As above.
         let _ = self.orders.send(Order::Stop);
@@ -179,6 +187,7 @@ pub(crate) fn run(shared: &Shared, applier: &Mutex<Applier>, orders: &Receiver<O
                 question(&applier.lock().machine);
             }
             Ok(Order::TakeSnapshot) => applier.lock().take_snapshot(),
+            Ok(Order::Refresh) => applier.lock().refresh(),
             Ok(Order::Look) | Err(Nothing::Timeout) => {}
             Ok(Order::Stop) | Err(Nothing::Closed) => return,
         }
@@ -358,6 +367,13 @@ impl Applier {
         shared.cells.applied.store(self.applied.0.0, Ordering::Release);
         shared.waiters.fill_all(turn.answers);
         shared.committer.gathered(shared.backend.pending_ops());
+    }
+
+    /// Publishes the same state as it lies in the file now.
+    fn refresh(&self) {
+        if !self.failed {
+            self.shared.view.store(self.machine.view());
+        }
     }
 
     /// Replaces all state by that of a snapshot, as a start from its files would.

@@ -3,7 +3,7 @@
 //! The log is the only synchronous write of a request. This thread commits what
 //! has gathered after `--backend-batch-interval`, or sooner when
 //! `--backend-batch-limit` operations wait, and takes the snapshots that let the
-//! log be released.
+//! log be released. It also gives space back that the file no longer needs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +29,11 @@ use crate::stats::Stats;
 use crate::stop::Stop;
 use crate::transport::DbCopy;
 
+mod shrinker;
+
+pub(crate) use shrinker::Shrinker;
+use shrinker::Turn;
+
 /// Tells the consensus thread.
 pub(crate) type Notify = Arc<dyn Fn(Note) + Send + Sync>;
 
@@ -38,14 +43,12 @@ type Slot = oneshot::Sender<Result<(), RequestError>>;
 /// than this many are refused.
 const QUEUE_MAX: usize = 1024;
 /// Those of clients among them: the rest of the room is for the member's own threads, which
-/// must not wait while a defragmentation runs.
+/// must not wait while a commit runs.
 const ASKED_MAX: usize = QUEUE_MAX / 2;
 /// How long a full disk is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 /// Shows whether there is room; a start removes what is left of it.
 const ROOM_PROBE: &str = "tmp.room";
-/// A defragmented file on its way.
-const DEFRAGMENTED: &str = "db.tmp.0";
 
 enum Order {
     /// Rows wait that did not before, or more than the limit.
@@ -167,14 +170,19 @@ pub(crate) struct Committer {
     pub(crate) space: Space,
     /// A snapshot that was asked for and is not on the disk yet.
     pub(crate) wanted: Option<StateAt>,
+    /// Has the newest view published, so that older ones hold no page of the file.
+    pub(crate) refresh: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) shrinker: Shrinker,
 }
 
 impl Committer {
     /// Runs until stopped.
     pub(crate) fn run(mut self, orders: &Orders) {
         let mut due: Option<Duration> = None;
+        self.look_for_space();
         loop {
-            let order = match due {
+            let next = [due, self.shrinker.due].into_iter().flatten().min();
+            let order = match next {
                 None => orders.queue.recv(),
                 Some(at) => orders.queue.recv_timeout(at.saturating_sub(self.clock.now())),
             };
@@ -190,17 +198,28 @@ impl Committer {
                     self.commit(orders)
                 }
                 Ok(Order::Commit(slot)) => answer(slot, self.commit(orders)),
-                Ok(Order::Defragment(slot)) => self.defragment(orders, slot),
+                // What gathers meanwhile still has its time.
+                Ok(Order::Defragment(slot)) => match self.defragment(orders, slot) {
+                    Ok(()) => continue,
+                    failed => failed,
+                },
                 Ok(Order::Snapshot(state)) => {
                     self.wanted = Some(state);
                     self.snapshot(orders)
                 }
                 Ok(Order::SnapshotFor(to)) => self.snapshot_for(orders, to),
+                Err(Nothing::Timeout) if self.shrinks_now() => match self.shrink(orders) {
+                    Turn::Looked => continue,
+                    Turn::Committed(done) => done.and_then(|()| self.snapshot(orders)),
+                },
                 Err(Nothing::Timeout) => self.commit(orders).and_then(|()| self.snapshot(orders)),
                 Ok(Order::Stop) | Err(Nothing::Closed) => return self.end(orders),
             };
             due = match result {
-                Ok(()) => self.look_for_room(),
+                Ok(()) => {
+                    self.look_for_space();
+                    self.look_for_room()
+                }
                 Err(Failure::NoRoom(error)) => {
                     if self.space.db_full(true) {
                         tracing::warn!(%error, "no room on the disk; the log has it all");
@@ -216,7 +235,8 @@ impl Committer {
         }
     }
 
-    fn end(&self, orders: &Orders) {
+    fn end(&mut self, orders: &Orders) {
+        self.end_shrinking();
         if let Err(failure) = self.commit(orders) {
             let error = failure.to_string();
             tracing::error!(%error, "failed to commit at the end; the log has it all");
@@ -243,45 +263,22 @@ impl Committer {
     }
 
     fn commit(&self, orders: &Orders) -> Result<(), Failure> {
+        self.commit_moving(orders, 0).map(drop)
+    }
+
+    /// Commits what waits, and moves `bytes` of the file on the way if it is being shrunk;
+    /// answers how many operations waited.
+    fn commit_moving(&self, orders: &Orders, bytes: u64) -> Result<usize, Failure> {
         // Cleared before the look, so that rows appended after it poke again.
         orders.gathering.store(false, Ordering::Release);
         orders.full.store(false, Ordering::Release);
-        if self.backend.pending_ops() == 0 {
-            return Ok(());
+        if self.backend.pending_ops() == 0 && bytes == 0 {
+            return Ok(0);
         }
         let before = self.clock.now();
-        self.backend.commit().map_err(Failure::of_commit)?;
+        let done = self.backend.commit_moving(bytes).map_err(Failure::of_commit)?;
         self.stats.backend_commit.observe(self.clock.now().saturating_sub(before));
-        Ok(())
-    }
-
-    /// A disk without room for a second file is the client's to hear of, and nothing else.
-    fn defragment(&self, orders: &Orders, slot: Slot) -> Result<(), Failure> {
-        if let Err(failure) = self.commit(orders) {
-            return answer(slot, Err(failure));
-        }
-        let before = self.clock.now();
-        tracing::info!("defragmenting");
-        self.stats.defrag_inflight.set(1);
-        let done = self.backend.defragment();
-        self.stats.defrag_inflight.set(0);
-        if let Err(error) = done {
-            let no_room = is_full(&error);
-            let error = error.to_string();
-            if !no_room {
-                return answer(slot, Err(Failure::Final { what: "failed to defragment", error }));
-            }
-            tracing::error!(%error, "failed to defragment; the old file stays in use");
-            // It takes room that others need; what stays is removed at the next start.
-            let _ = self.disk.remove_file(&self.snap_dir.join(DEFRAGMENTED));
-            // The client may have gone.
-            let _ = slot.send(Err(RequestError::Storage(error)));
-            return Ok(());
-        }
-        let took = self.clock.now().saturating_sub(before);
-        self.stats.backend_defrag.observe(took);
-        tracing::info!(took = ?took, "finished defragmenting directory");
-        answer(slot, Ok(()))
+        Ok(done.ops)
     }
 
     /// Takes the snapshot that is wanted, if one is. Order matters (disk.md 3): the db
@@ -389,17 +386,6 @@ impl Failure {
         }
         Failure::Final { what: "failed to save snapshot", error: error.to_string() }
     }
-}
-
-/// Whether a defragmentation found no room for its file.
-fn is_full(error: &BackendError) -> bool {
-    let source = match error {
-        BackendError::Bolt(mainstay_bolt::Error::Full { .. }) => return true,
-        BackendError::Bolt(mainstay_bolt::Error::Disk { source, .. })
-        | BackendError::Disk { source, .. } => source,
-        _ => return false,
-    };
-    source.kind() == std::io::ErrorKind::StorageFull
 }
 
 /// Gives a client its answer, and hands it on.

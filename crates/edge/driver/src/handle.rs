@@ -294,11 +294,11 @@ impl Handle {
         self.shared.committer.commit_now().await
     }
 
-    /// Rewrites the db file without its free pages. Reads and writes go on; only
-    /// commits of the backend wait.
+    /// Gives the free space of the db file back, and answers when that is done, or when the rest
+    /// waits for a snapshot that is still read. Nothing waits for it.
     ///
     /// # Errors
-    /// `Storage` when the disk failed; the old file is then still in use.
+    /// `Storage` when a page could not be read, or the disk failed; then the member stops.
     pub async fn defragment(&self) -> Result<(), RequestError> {
         self.shared.committer.defragment().await
     }

@@ -56,7 +56,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use apply_thread::{Applier, ApplyHandle, Order};
-use committer::{Committer, CommitterHandle};
+use committer::{Committer, CommitterHandle, Shrinker};
 use consensus::desk::Desk;
 use consensus::{Command, Consensus};
 use corruption::Corruption;
@@ -278,8 +278,10 @@ fn leases_of(options: &Options, clock: &Arc<dyn Clock>) -> Leases {
 }
 
 fn committer_of(shared: &Arc<Shared>, log: LogHandle) -> Committer {
-    let told = Arc::clone(shared);
+    let (told, applier) = (Arc::clone(shared), shared.apply.clone());
     Committer {
+        refresh: Arc::new(move || applier.refresh()),
+        shrinker: Shrinker::default(),
         disk: Arc::clone(&shared.disk),
         notify: Arc::new(move |note| told.note(note)),
         log,
