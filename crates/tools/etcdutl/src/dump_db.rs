@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mainstay_backend::{decode_revision, hash, meta};
+use mainstay_backend::{Bucket, decode_revision, hash, meta};
 use mainstay_print::args::Line;
 use mainstay_print::quote::quote;
 use mainstay_proto::{Message as _, authpb, leasepb, mvccpb};
 
-use crate::pages::{LEAF, Pages};
+use crate::pages::{BucketValue, LEAF, Node, Pages};
 use crate::place::{lock_db, must_exist, open_db, plain};
 use crate::wire;
 use crate::{Failure, Run};
@@ -173,37 +173,48 @@ pub(crate) fn scan_keys(line: &Line, run: &mut Run<'_>) -> Result<(), Failure> {
             id += 1;
             continue;
         }
-        let last = usize::from(node.header.count).saturating_sub(1);
-        for i in 0..usize::from(node.header.count) {
-            let Some(row) = node.row(i) else {
-                run.complain(&format!(
-                    "Reading page {id} failed: element {i} lies outside of it. Continuing..."
-                ));
-                break;
-            };
-            // A leaf of the buckets' names, or of another bucket.
-            let Ok((revision, _)) = decode_revision(row.key) else {
-                if !row.is_bucket
-                    && mainstay_backend::Bucket::ALL.iter().all(|b| b.name() != row.key)
-                {
-                    let key: String = row.key.iter().map(|b| format!("{b:02x}")).collect();
-                    run.complain(&format!(
-                        "Decoding revision failed, pageID: {id}, index: {i}, key: {key}"
-                    ));
-                }
-                continue;
-            };
-            if start != 0 && revision.main < start {
-                continue;
-            }
-            match key_row(row.key, row.value) {
-                Some(text) => run.say(&format!("pageID={id}, index={i}/{last}, {text}")),
-                None => run.complain(&format!(
-                    "Decoding value failed, pageID: {id}, index: {i}, rev: {revision}"
-                )),
-            }
-        }
+        scan_leaf(run, id, &node, start);
         id += u64::from(node.header.overflow) + 1;
     }
     Ok(())
+}
+
+/// Shows the revisions on a leaf page.
+fn scan_leaf(run: &mut Run<'_>, id: u64, node: &Node, start: i64) {
+    let last = usize::from(node.header.count).saturating_sub(1);
+    for i in 0..usize::from(node.header.count) {
+        let Some(row) = node.row(i) else {
+            run.complain(&format!(
+                "Reading page {id} failed: element {i} lies outside of it. Continuing..."
+            ));
+            break;
+        };
+        if row.is_bucket {
+            // A small bucket lies within the page of the buckets' names.
+            if let Some(BucketValue::Inline { page, .. }) = row.bucket()
+                && row.key == Bucket::Key.name()
+                && let Some(inline) = Node::inline(page).filter(|inline| inline.fault().is_none())
+            {
+                scan_leaf(run, id, &inline, start);
+            }
+            continue;
+        }
+        // A leaf of another bucket.
+        let Ok((revision, _)) = decode_revision(row.key) else {
+            let key = crate::bbolt::hex(row.key);
+            run.complain(&format!(
+                "Decoding revision failed, pageID: {id}, index: {i}, key: {key}"
+            ));
+            continue;
+        };
+        if start != 0 && revision.main < start {
+            continue;
+        }
+        match key_row(row.key, row.value) {
+            Some(text) => run.say(&format!("pageID={id}, index={i}/{last}, {text}")),
+            None => run.complain(&format!(
+                "Decoding value failed, pageID: {id}, index: {i}, rev: {revision}"
+            )),
+        }
+    }
 }

@@ -125,7 +125,7 @@ const COMMANDS: &[Command] = &[
     Command::new("bbolt keys", "<file> <bucket>", "the keys of a bucket", BBOLT_FORMAT),
     Command::new("bbolt get", "<file> <bucket> <key>", "the value of a key", BBOLT_GET),
     Command::new("bbolt pages", "<file>", "every page with what it is", &[]),
-    Command::new("bbolt page", "<file> <page>...", "what pages hold", BBOLT_FORMAT),
+    Command::new("bbolt page", "<file> [page]...", "what pages hold", BBOLT_PAGE),
     Command::new("bbolt stats", "<file>", "how full the pages are", &[]),
     Command::new("version", "", "versions of this program and the API", &[]),
     Command::new("completion bash", "", "completion script for bash", &[]),
@@ -136,7 +136,11 @@ const COMMANDS: &[Command] = &[
     Command::new("help", "[command]", "help for a command", &[]),
 ];
 
-const BBOLT_FORMAT: &[Flag] = &[FORMAT];
+const BBOLT_FORMAT: &[Flag] = &[FORMAT.letter('f')];
+const BBOLT_PAGE: &[Flag] = &[
+    Flag::text("format-value", "auto", "form of values, as --format of the other commands"),
+    Flag::bool("all", "every page"),
+];
 const BBOLT_GET: &[Flag] = &[
     FORMAT,
     Flag::text("parse-format", "ascii-encoded", "form of the key given: ascii-encoded or hex"),

@@ -42,26 +42,42 @@ pub(crate) fn pages(line: &Line, run: &mut Run<'_>) -> Result<(), Failure> {
 
 /// `page`: what pages hold.
 pub(crate) fn page(line: &Line, run: &mut Run<'_>) -> Result<(), Failure> {
-    let ids = line.args.get(1..).unwrap_or_default();
-    if ids.is_empty() {
+    let named = line.args.get(1..).unwrap_or_default();
+    let all = line.is("all");
+    if named.is_empty() && !all {
         return Err(Failure::error("page id required"));
     }
-    let form = Form::read(line.text("format"))?;
+    if all && !named.is_empty() {
+        return Err(Failure::error("invalid args: either use '--all' or 'pageid...'"));
+    }
+    let form = Form::read(line.text("format-value"))?;
     let ids: Result<Vec<u64>, String> =
-        ids.iter().map(|id| mainstay_print::number::parse_uint(id, 10)).collect();
+        named.iter().map(|id| mainstay_print::number::parse_uint(id, 10)).collect();
+    let ids = ids.map_err(plain)?;
     let pages = Pages::open(run, file(line, run)?)?;
     let mut failed = 0;
-    for (n, id) in ids.map_err(plain)?.into_iter().enumerate() {
-        if n > 0 {
+    let mut one = |run: &mut Run<'_>, id: u64, first: bool| -> Result<u64, Failure> {
+        if !first {
             run.say("===============================================");
         }
         match pages.node(id)? {
-            Ok(node) => show(run, id, &node, form),
+            Ok(node) => {
+                show(run, id, &node, form);
+                Ok(u64::from(node.header.overflow))
+            }
             Err(why) => {
                 failed += 1;
                 run.say(&format!("Printing page {id} failed: {why}. Continuing..."));
+                Ok(0)
             }
         }
+    };
+    let mut id = 0;
+    while all && id < pages.high_water() {
+        id += one(run, id, id == 0)? + 1;
+    }
+    for (n, id) in ids.into_iter().enumerate() {
+        one(run, id, n == 0)?;
     }
     match failed {
         0 => Ok(()),
