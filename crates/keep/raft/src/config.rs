@@ -30,6 +30,11 @@ pub struct Config {
     /// Without it, it goes on leading, not counting itself, until it is stopped: etcd's
     /// way, which gives the others time to learn of their new configuration.
     pub step_down_on_removal: bool,
+    /// A follower that is only told of a commit index answers that with its next answer, or
+    /// at the next tick: what it would say is what it said last. etcd answers at once, which
+    /// costs every write a message of each follower. The leader loses nothing: it waits only
+    /// for answers about entries, and a probe whose answer is late ends within a tick.
+    pub holds_echoes: bool,
     /// Where the election timeouts are drawn from, together with the id.
     pub seed: u64,
 }
@@ -50,6 +55,7 @@ impl Config {
             check_quorum: true,
             pre_vote: true,
             step_down_on_removal: false,
+            holds_echoes: false,
             seed: 0,
         }
     }

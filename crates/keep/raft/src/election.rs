@@ -2,7 +2,7 @@
 //! raft thesis, 9.6 and 6.2).
 
 use bytes::Bytes;
-use mainstay_types::{MemberId, Term};
+use mainstay_types::{Index, MemberId, Term};
 
 use crate::log::EntryId;
 use crate::message::CAMPAIGN_TRANSFER;
@@ -29,6 +29,7 @@ impl Raft {
         match self.role {
             Role::Leader => self.tick_leader(),
             Role::Follower | Role::PreCandidate | Role::Candidate => {
+                self.echo();
                 self.tick_early();
                 if self.is_promotable() && self.election_elapsed >= self.patience {
                     self.election_elapsed = 0;
@@ -334,9 +335,11 @@ impl Raft {
         self.early = 0;
         self.transferee = MemberId::NONE;
         self.votes.clear();
-        self.pending_conf = mainstay_types::Index(0);
+        self.pending_conf = Index(0);
         self.uncommitted_bytes = 0;
         self.reads = ReadRounds::default();
+        self.acknowledged = Index(0);
+        self.echo_due = false;
         self.append_due = false;
         self.heartbeat_due = false;
         let next = self.log.last().next();

@@ -29,10 +29,23 @@ impl Raft {
             self.log.append(&message.entries[at..]);
         }
         let last_new = Index(message.index.0 + message.entries.len() as u64);
+        let committed = self.log.committed();
         let fits = self.log.commit_to(message.commit.min(last_new));
         assert!(fits, "the log reaches to what was appended");
-        self.acknowledge(message.from, last_new);
+        let only_commits = message.entries.is_empty() && self.log.committed() > committed;
+        if self.config.holds_echoes && only_commits && last_new == self.acknowledged {
+            self.echo_due = true;
+        } else {
+            self.acknowledge(message.from, last_new);
+        }
         Ok(())
+    }
+
+    /// Says again what the leader was told last, if it waits for an answer.
+    pub(crate) fn echo(&mut self) {
+        if self.echo_due && self.leader != MemberId::NONE {
+            self.acknowledge(self.leader, self.acknowledged);
+        }
     }
 
     /// Tells the leader the highest position where the logs may meet, so that it
@@ -52,6 +65,8 @@ impl Raft {
     }
 
     fn acknowledge(&mut self, to: MemberId, index: Index) {
+        self.acknowledged = self.acknowledged.max(index);
+        self.echo_due = false;
         self.send_after_persist(Message {
             kind: MessageKind::AppResp,
             to,

@@ -47,6 +47,10 @@ pub struct Raft {
     pub(crate) reads: ReadRounds,
     /// Proposals of a follower on their way to the leader.
     pub(crate) forwarding: Vec<Entry>,
+    /// The highest position that this term's leader was told we have.
+    pub(crate) acknowledged: Index,
+    /// It was told of a commit index since, and has no answer yet.
+    pub(crate) echo_due: bool,
     /// Followers shall be brought up to date when the output is taken.
     pub(crate) append_due: bool,
     /// A heartbeat shall leave when the output is taken.
@@ -141,6 +145,8 @@ impl Raft {
             uncommitted_bytes: 0,
             reads: ReadRounds::default(),
             forwarding: Vec::new(),
+            acknowledged: Index(0),
+            echo_due: false,
             append_due: false,
             heartbeat_due: false,
             outbox: Outbox::default(),

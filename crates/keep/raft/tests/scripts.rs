@@ -6,7 +6,7 @@
 //! without validation.
 //!
 //! ```text
-//! members VOTERS [of=CORES] [prevote=off] [checkquorum=off] [stepdown=on] [window=N] [maxsize=N] [uncommitted=N]
+//! members VOTERS [of=CORES] [prevote=off] [checkquorum=off] [echoes=held] [stepdown=on] [window=N] [maxsize=N] [uncommitted=N]
 //! campaign ID · tick ID [N] · timeout ID (ticks until it campaigns)
 //! propose ID DATA.. · change ID add=X learner=X remove=X.. [v1|joint|explicit] · leave ID
 //! log ID [term=T] TERM.. (starts again with entries of these terms behind its snapshot)
@@ -129,6 +129,7 @@ impl Stage {
         let number = |name| option(words, name).and_then(|word| word.parse::<u64>().ok());
         self.cluster = Some(Cluster::new(all, voters, |config| {
             config.pre_vote = option(words, "prevote") != Some("off");
+            config.holds_echoes = option(words, "echoes") == Some("held");
             config.check_quorum = option(words, "checkquorum") != Some("off");
             config.step_down_on_removal = option(words, "stepdown") == Some("on");
             config.max_inflight_messages = number("window").unwrap_or(512) as usize;

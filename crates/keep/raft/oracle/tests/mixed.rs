@@ -259,6 +259,7 @@ impl Run {
         let cores = (1..=all).map(|id| {
             let mut config = configured(id, seed, &mut dice);
             (config.pre_vote, config.check_quorum) = (pre_vote, check_quorum);
+            config.holds_echoes = seed.is_multiple_of(2);
             let core = if kinds >> (id - 1) & 1 == 0 {
                 let hard_state = HardState { term, commit: index, ..HardState::default() };
                 let disk = Disk { hard_state, snapshot: snapshot.clone(), entries: Vec::new() };
