@@ -29,4 +29,4 @@ pub use founders::{Founders, FoundersError};
 pub use migrate::{TargetError, target_version};
 pub use place::{INSIDE, SUFFIX};
 pub use restore::{Event, Restore, Restored, restore};
-pub use status::{Status, status};
+pub use status::{Status, revision, status};

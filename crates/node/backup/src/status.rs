@@ -100,3 +100,15 @@ fn shown_version(text: &[u8]) -> String {
         String::new()
     }
 }
+
+/// The newest revision of a snapshot file, from its last leaf: reads a page per level, and checks
+/// no more.
+///
+/// # Errors
+/// When there is no such file, or what is read is damaged or not etcd's.
+pub fn revision(disk: &dyn Disk, path: &Path) -> Result<i64, BackupError> {
+    let last = Reader::open(disk, path)?.cursor(Bucket::Key.name())?.last()?;
+    let Some((key, _)) = last else { return Ok(0) };
+    let wrong = |why: String| BackupError::Row { bucket: "key".into(), key: key.to_vec(), why };
+    decode_revision(&key).map(|(revision, _)| revision.main).map_err(|e| wrong(e.to_string()))
+}

@@ -88,6 +88,19 @@ const MEMBER_ADD: &[Flag] = &[
 const CLUSTER: Flag = Flag::bool("cluster", "ask every member of the cluster");
 
 /// Every command.
+/// As 3.5 had them.
+const RESTORE: &[Flag] = &[
+    Flag::text("data-dir", "", "directory to make (default NAME.etcd)"),
+    Flag::text("wal-dir", "", "folder to make for the log (default in the data directory)"),
+    Flag::text("initial-cluster", "default=http://localhost:2380", "members of the new cluster"),
+    Flag::text("initial-cluster-token", "etcd-cluster", "token of the new cluster"),
+    Flag::text("initial-advertise-peer-urls", "http://localhost:2380", "peer URLs of this member"),
+    Flag::text("name", "default", "name of this member"),
+    Flag::bool("skip-hash-check", "take a file without its checksum (a copied db file)"),
+    Flag::uint("bump-revision", "0", "how far the revision is raised; with --mark-compacted"),
+    Flag::bool("mark-compacted", "mark everything below the raised revision as compacted"),
+    Flag::uint("initial-memory-map-size", "0", "taken for the sake of scripts; nothing is mapped"),
+];
 const COMMANDS: &[Command] = &[
     Command::new("get", "<key> [range_end]", "read keys", GET),
     Command::new("put", "<key> [value]", "write a key; the value may come on standard input", PUT),
@@ -143,6 +156,8 @@ const COMMANDS: &[Command] = &[
     Command::new("alarm disarm", "", "end all raised alarms", &[]),
     Command::new("defrag", "", "give unused space of the db files back", &[CLUSTER]),
     Command::new("snapshot save", "<file>", "write a snapshot of one endpoint to a file", &[]),
+    Command::new("snapshot status", "<file>", "deprecated: etcdutl snapshot status", &[]),
+    Command::new("snapshot restore", "<file>", "deprecated: etcdutl snapshot restore", RESTORE),
     Command::new("version", "", "versions of this program and the API", &[]),
     Command::new("options", "", "flags that every command takes", &[]),
     Command::new("help", "[command]", "help for a command", &[]),

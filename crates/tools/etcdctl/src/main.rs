@@ -103,6 +103,8 @@ async fn dispatch(line: Line) -> Result<(), Failure> {
         "alarm disarm" => cluster::alarm_disarm(&session).await,
         "defrag" => cluster::defrag(&session).await,
         "snapshot save" => snapshot::save(&session).await,
+        "snapshot status" => snapshot::status(&session.line),
+        "snapshot restore" => snapshot::restore(&session.line),
         other => Err(Failure::error(format!("{other} is not a command that runs"))),
     }
 }

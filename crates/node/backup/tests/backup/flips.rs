@@ -10,8 +10,8 @@ use mainstay_env_sim::SimDice;
 
 use crate::support::{DATA, FILE, Sample, disk_with, founders, open, rows, run, wanted};
 
-/// Flips with the checksum, and as many without.
-const FLIPS: u64 = 10_000;
+/// Flips with the checksum, and as many without: 10,000 together.
+const FLIPS: u64 = 5_000;
 
 fn small() -> Sample {
     Sample { writes: 12, ..Sample::default() }
@@ -72,7 +72,7 @@ fn a_flipped_bit_without_checksum_is_found_or_harmless() {
         *seen.entry(outcome).or_default() += 1;
     }
     eprintln!("{seen:?}");
-    assert!(seen["found"] > 1000 && seen["harmless"] > 1000, "{seen:?}");
+    assert!(seen["found"] > 500 && seen["harmless"] > 500, "{seen:?}");
     // Bytes of values, of keys in them, of leases: nothing in the format tells.
     assert!(seen["changed"] < FLIPS / 3, "{seen:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mainstay_backup::{BackupError, Restore, status};
+use mainstay_backup::{BackupError, Restore, revision, status};
 use mainstay_env::Disk;
 use mainstay_env_sim::SimDisk;
 
@@ -99,6 +99,7 @@ fn status_tells_what_a_file_holds() {
     assert_eq!((told.revision, told.total_keys), (41, 5));
     assert_eq!(told.version, "3.7.0");
     assert_eq!(told.total_size, Sample::default().db().len() as u64);
+    assert_eq!(revision(&disk, Path::new(FILE)).unwrap(), 41);
     let old = Sample { storage_version: None, ..Sample::default() };
     disk.install(FILE, &old.db());
     let told = status(&disk, Path::new(FILE)).unwrap();
