@@ -28,7 +28,7 @@ fn db_of(run: &Run<'_>, argument: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-fn arguments<'l>(line: &'l Line, wanted: usize) -> Result<&'l [String], Failure> {
+fn arguments(line: &Line, wanted: usize) -> Result<&[String], Failure> {
     if line.args.len() == wanted {
         return Ok(&line.args);
     }

@@ -134,7 +134,7 @@ pub(crate) fn open_db(run: &Run<'_>, path: &Path) -> Result<Reader, Failure> {
 }
 
 /// The one argument of a command.
-pub(crate) fn one_argument<'l>(line: &'l Line) -> Result<&'l str, Failure> {
+pub(crate) fn one_argument(line: &Line) -> Result<&str, Failure> {
     match line.args.as_slice() {
         [one] => Ok(one),
         more => Err(arguments(1, more.len())),
