@@ -1,0 +1,7 @@
+//! Every command on made-up data directories.
+
+mod dump;
+mod hostile;
+mod made;
+mod offline;
+mod repair;
