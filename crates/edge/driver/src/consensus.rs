@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Read { slot: ReadSlot },
     /// A message from another member, and what it counts in the inbox.
     Peer { message: Message, bytes: usize },
+    /// Proposals for a leader that never left this member.
+    Unsent(Message),
     /// A message to this member was lost, or its connection.
     Unreachable(MemberId),
     /// The host of this member says that it does not run any more.
@@ -213,6 +215,7 @@ impl Consensus {
                 }
                 Command::Read { slot } => reads.push(slot),
                 Command::Peer { message, bytes } => self.take_message(message, bytes),
+                Command::Unsent(message) => self.feed(Input::Unsent(message)),
                 Command::Unreachable(peer) => self.feed(Input::Unreachable(peer)),
                 Command::Gone(peer) => self.feed(Input::Gone(peer)),
                 Command::Transfer(to) => self.feed(Input::TransferLeader(to)),

@@ -1,5 +1,6 @@
 //! Questions to a peer outside raft (http.md 3.3).
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ pub(crate) async fn ask(
         let asking = peer.pool.ask(&shared.dialer, &origin, request);
         match tokio::time::timeout(URL_TIMEOUT, asking).await {
             Ok(Ok(answer)) => return understand(call, &answer),
-            Ok(Err(error)) => problem = error.to_string(),
+            Ok(Err(error)) => problem = io::Error::from(error).to_string(),
             Err(_) => problem = format!("{origin}: no answer"),
         }
         peer.picker.unreachable(&origin);

@@ -210,20 +210,29 @@ impl Connection {
         &mut self,
         request: Request<OutBody>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        self.sender.ready().await.map_err(|_| Unanswered::Unsent)?;
+        self.sender.ready().await.map_err(|error| Unanswered::Unsent(told(error)))?;
         self.sender.try_send_request(request).await.map_err(|error| match error.message() {
-            Some(_) => Unanswered::Unsent,
-            None => Unanswered::MaybeSent(error.into_error()),
+            Some(_) => Unanswered::Unsent(told(error.into_error())),
+            None => Unanswered::MaybeSent(told(error.into_error())),
         })
     }
 }
 
-/// What is known of a request without an answer.
-enum Unanswered {
+/// Why a request has no answer, and what is known of it.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
     /// Nothing of it was written.
-    Unsent,
+    Unsent(io::Error),
     /// It may have arrived.
-    MaybeSent(hyper::Error),
+    MaybeSent(io::Error),
+}
+
+impl From<Unanswered> for io::Error {
+    fn from(unanswered: Unanswered) -> io::Error {
+        match unanswered {
+            Unanswered::Unsent(error) | Unanswered::MaybeSent(error) => error,
+        }
+    }
 }
 
 /// Connections to one peer that wait for the next request.
@@ -256,19 +265,19 @@ impl Pool {
         dialer: &Dialer,
         origin: &Origin,
         request: impl Fn() -> Request<OutBody>,
-    ) -> io::Result<Answer> {
+    ) -> Result<Answer, Unanswered> {
         if let Some(mut idle) = self.take(origin) {
             let request = request();
             let only_asks = request.method() == Method::GET;
             match idle.try_send(request).await {
                 Ok(response) => return self.finish(origin, idle, response).await,
-                Err(Unanswered::Unsent) => {}
+                Err(Unanswered::Unsent(_)) => {}
                 Err(Unanswered::MaybeSent(_)) if only_asks => {}
-                Err(Unanswered::MaybeSent(error)) => return Err(told(error)),
+                Err(maybe_sent) => return Err(maybe_sent),
             }
         }
-        let mut connection = dialer.connect(origin).await?;
-        let response = connection.send(request()).await.map_err(told)?;
+        let mut connection = dialer.connect(origin).await.map_err(Unanswered::Unsent)?;
+        let response = connection.try_send(request()).await?;
         self.finish(origin, connection, response).await
     }
 
@@ -277,8 +286,8 @@ impl Pool {
         origin: &Origin,
         connection: Connection,
         response: Response<Incoming>,
-    ) -> io::Result<Answer> {
-        let answer = read(response).await?;
+    ) -> Result<Answer, Unanswered> {
+        let answer = read(response).await.map_err(Unanswered::MaybeSent)?;
         self.put(origin.clone(), connection);
         Ok(answer)
     }

@@ -40,6 +40,10 @@ impl Local for Handle {
         Handle::is_removed(self, member)
     }
 
+    fn unsent(&self, message: Message) {
+        Handle::unsent(self, message);
+    }
+
     fn unreachable(&self, member: MemberId) {
         Handle::unreachable(self, member);
     }

@@ -66,19 +66,16 @@ impl Lane {
         self.0.lock().stream.is_some()
     }
 
-    /// Attaches a stream, in place of one that was. Returns its number, how many
-    /// messages were lost with the one before, and whether there was one; `None`
-    /// when the peer is gone.
+    /// Attaches a stream, in place of one that was. `None` when the peer is gone.
     pub(crate) fn attach(&self) -> Option<Attached> {
         let mut state = self.0.lock();
         if state.closed {
             return None;
         }
-        let (replaced, lost) = (state.stream.is_some(), state.waiting.len());
-        state.waiting.clear();
+        let (replaced, lost) = (state.stream.is_some(), std::mem::take(&mut state.waiting));
         state.attached_before += 1;
         state.stream = Some(state.attached_before);
-        let attached = Attached { stream: state.attached_before, replaced, lost: lost > 0 };
+        let attached = Attached { stream: state.attached_before, replaced, lost };
         let waker = state.waker.take();
         drop(state);
         waker.into_iter().for_each(Waker::wake);
@@ -102,18 +99,15 @@ impl Lane {
         Found::Messages
     }
 
-    /// A stream has ended. Says whether it was the attached one, and if so whether
-    /// messages were lost with it.
-    pub(crate) fn detach(&self, stream: u64) -> Option<bool> {
+    /// A stream has ended. If it was the attached one, these messages did not leave by it.
+    pub(crate) fn detach(&self, stream: u64) -> Option<VecDeque<Message>> {
         let mut state = self.0.lock();
         if state.stream != Some(stream) {
             return None;
         }
         state.stream = None;
         state.waker = None;
-        let lost = !state.waiting.is_empty();
-        state.waiting.clear();
-        Some(lost)
+        Some(std::mem::take(&mut state.waiting))
     }
 
     /// Ends the stream, if there is one; another may begin. What waits is lost.
@@ -140,14 +134,14 @@ impl Lane {
 }
 
 /// A stream that was attached.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Attached {
     /// Its number.
     pub(crate) stream: u64,
     /// Whether another one was attached until now.
     pub(crate) replaced: bool,
-    /// Whether messages were lost with that.
-    pub(crate) lost: bool,
+    /// What did not leave by that.
+    pub(crate) lost: VecDeque<Message>,
 }
 
 #[cfg(test)]
@@ -211,7 +205,7 @@ mod tests {
         assert_eq!(lane.take(old, &mut taken, &waker), Found::Nothing);
         push(&lane);
         let new = lane.attach().expect("open");
-        assert!(new.replaced && new.lost);
+        assert_eq!((new.replaced, new.lost.len()), (true, 1));
         assert_eq!(lane.take(old, &mut taken, &waker), Found::End);
         assert_eq!(lane.detach(old), None, "it is not the attached one");
         assert_eq!(lane.take(new.stream, &mut taken, &waker), Found::Nothing);

@@ -40,6 +40,12 @@ pub trait Local: Send + Sync + 'static {
     /// Whether `member` was removed from the cluster.
     fn is_removed(&self, member: MemberId) -> bool;
 
+    /// Proposals that were meant for another member, and of which nothing has left: they
+    /// may be proposed again.
+    fn unsent(&self, message: Message) {
+        let _ = message;
+    }
+
     /// A message to `member` was lost.
     fn unreachable(&self, member: MemberId);
 

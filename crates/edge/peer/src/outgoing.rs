@@ -76,8 +76,9 @@ impl Outgoing {
     ) -> Option<Outgoing> {
         let attached = peer.lane(kind).attach()?;
         let (local, remote) = (shared.me().1, peer.id);
-        if attached.lost {
+        if !attached.lost.is_empty() {
             shared.unreachable(remote);
+            shared.unsent(attached.lost);
         }
         if attached.replaced {
             peer.status.down(Way::Out);
@@ -194,9 +195,11 @@ impl Drop for Outgoing {
             "lost TCP streaming connection with remote peer"
         );
         self.peer.status.deactivate("write", self.kind.name(), "connection closed");
-        if lost || !self.taken.is_empty() {
+        let unsent = std::mem::take(&mut self.taken);
+        if !lost.is_empty() || !unsent.is_empty() {
             self.peer.stats.sent_failures.inc();
         }
+        self.shared.unsent(unsent.into_iter().chain(lost));
         // What was written last may not have arrived either.
         self.shared.unreachable(remote);
     }

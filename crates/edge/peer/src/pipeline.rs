@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 use mainstay_raft::{Message, MessageKind};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::client::{Answer, OutBody};
+use crate::client::{Answer, OutBody, Unanswered};
 use crate::codec::{encode_message, message_len};
 use crate::headers::{INCOMPATIBLE, OTHER_CLUSTER};
 use crate::incoming::REMOVED;
@@ -31,12 +31,16 @@ pub(crate) async fn run(
         // The others wait for the lock meanwhile.
         let Some(message) = waiting.lock().await.recv().await else { return };
         let posting = tokio::time::timeout(POST_TIMEOUT, post(&shared, &peer, &message));
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer");
-        let result = posting.await.map_err(late).and_then(|result| result);
+        let late = io::Error::new(io::ErrorKind::TimedOut, "no answer");
+        let result = posting.await.unwrap_or(Err(Unanswered::MaybeSent(late)));
         let is_snapshot = message.kind == MessageKind::Snap;
         match result {
             Ok(()) => peer.status.activate(),
-            Err(error) => {
+            Err(unanswered) => {
+                if matches!(unanswered, Unanswered::Unsent(_)) {
+                    shared.unsent([message]);
+                }
+                let error = io::Error::from(unanswered);
                 peer.status.deactivate("write", "pipeline", &error.to_string());
                 peer.stats.sent_failures.inc();
                 shared.unreachable(peer.id);
@@ -52,9 +56,9 @@ pub(crate) async fn run(
     }
 }
 
-async fn post(shared: &Shared, peer: &Peer, message: &Message) -> io::Result<()> {
+async fn post(shared: &Shared, peer: &Peer, message: &Message) -> Result<(), Unanswered> {
     let Some(origin) = peer.picker.pick() else {
-        return Err(io::Error::other("it has no URL"));
+        return Err(Unanswered::Unsent(io::Error::other("it has no URL")));
     };
     let mut encoded = BytesMut::with_capacity(message_len(message));
     encode_message(message, &mut encoded);
@@ -67,7 +71,7 @@ async fn post(shared: &Shared, peer: &Peer, message: &Message) -> io::Result<()>
         request
     };
     let result = match peer.pool.ask(&shared.dialer, &origin, request).await {
-        Ok(answer) => judge(shared, peer, &answer),
+        Ok(answer) => judge(shared, peer, &answer).map_err(Unanswered::MaybeSent),
         Err(error) => Err(error),
     };
     match &result {

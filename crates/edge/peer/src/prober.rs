@@ -1,5 +1,6 @@
 //! How far away a peer is: a question every few seconds.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,11 +47,11 @@ pub(crate) async fn run(shared: Arc<Shared>, peer: Arc<Peer>) {
     }
 }
 
-async fn probe(shared: &Shared, peer: &Peer) -> std::io::Result<Answer> {
+async fn probe(shared: &Shared, peer: &Peer) -> io::Result<Answer> {
     let Some(origin) = peer.picker.pick() else {
-        return Err(std::io::Error::other("it has no URL"));
+        return Err(io::Error::other("it has no URL"));
     };
     let body = OutBody::empty;
     let request = || Peer::request(shared, &origin, Method::GET, "/raft/probing", body());
-    peer.pool.ask(&shared.dialer, &origin, request).await
+    Ok(peer.pool.ask(&shared.dialer, &origin, request).await?)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use mainstay_membership::Membership;
-use mainstay_raft::Message;
+use mainstay_raft::{Message, MessageKind};
 use mainstay_types::limits::PEER_REMOTES_MAX;
 use mainstay_types::{ClusterId, MemberId};
 use parking_lot::Mutex;
@@ -78,6 +78,13 @@ impl Shared {
         {
             local.unreachable(member);
         }
+    }
+
+    /// Gives back what nothing has left of, as far as anybody wants it back: proposals.
+    pub(crate) fn unsent(&self, messages: impl IntoIterator<Item = Message>) {
+        let Some(local) = self.local.get() else { return };
+        let proposals = messages.into_iter().filter(|message| message.kind == MessageKind::Prop);
+        proposals.for_each(|message| local.unsent(message));
     }
 
     /// Hands a message to the member, if it is meant for it.

@@ -57,6 +57,8 @@ pub enum Input {
         /// Whether it arrived.
         ok: bool,
     },
+    /// Proposals for a leader that never left this member: nobody else has seen them.
+    Unsent(Message),
     /// A message to this member was lost, or its connection.
     Unreachable(MemberId),
     /// The host of this member says that it does not run any more.

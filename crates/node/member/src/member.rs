@@ -19,11 +19,14 @@ enum Proposal {
     Change(ConfChange),
 }
 
-/// A follower's proposals that came while nobody could take them.
+/// A follower's proposals that came while nobody could take them, or our own that did not
+/// get through to the leader.
 #[derive(Debug)]
 struct Held {
     message: Message,
     until: u64,
+    /// Not before this tick to the same leader.
+    again: u64,
 }
 
 /// A proposal without a leader to take it.
@@ -133,6 +136,7 @@ impl Member {
                 self.policy.sent(to, ok, self.now);
                 self.raft.report_snapshot(to, ok);
             }
+            Input::Unsent(message) => self.unsent(message),
             Input::Unreachable(peer) => self.raft.report_unreachable(peer),
             Input::Gone(peer) => self.raft.peer_gone(peer),
             Input::TransferLeader(to) => self.raft.transfer_leader(to),
@@ -220,7 +224,7 @@ impl Member {
             // Dropped, it would make a client wait in vain for a planned change: a former
             // leader hears of the next one a little later than it steps down.
             if self.raft.is_handing_over() || self.raft.leader().is_none() {
-                return self.hold(message);
+                return self.hold(message, self.now);
             }
             if self.raft.leader() == Some(from) {
                 // Sent before it led; raft lets nobody's own proposals come back to him.
@@ -232,8 +236,17 @@ impl Member {
         }
     }
 
-    /// Keeps a follower's proposals for whoever leads next.
-    fn hold(&mut self, message: Message) {
+    /// Proposals that nobody has seen go to the next leader, or to the same one at the next
+    /// tick: by then it may be known to be gone. (etcd forgets them, and whoever asked hears
+    /// of it when his patience ends.)
+    fn unsent(&mut self, message: Message) {
+        if message.kind == MessageKind::Prop && message.from == self.config.raft.id {
+            self.hold(message, self.now + 1);
+        }
+    }
+
+    /// Keeps proposals for whoever leads next.
+    fn hold(&mut self, message: Message, again: u64) {
         let bytes_of = |message: &Message| -> usize {
             message.entries.iter().map(|entry| entry.data.len()).sum()
         };
@@ -241,7 +254,7 @@ impl Member {
         let fits = bytes + bytes_of(&message) <= limits::PROPOSALS_HELD_BYTES_MAX;
         if fits && self.held.len() < limits::PROPOSALS_HELD_MAX {
             let until = self.now + self.config.proposal_patience_ticks;
-            self.held.push_back(Held { message, until });
+            self.held.push_back(Held { message, until, again });
         }
     }
 
@@ -283,8 +296,12 @@ impl Member {
         {
             return;
         }
-        for Held { message, .. } in std::mem::take(&mut self.held) {
-            self.step(message);
+        for held in std::mem::take(&mut self.held) {
+            if held.again > self.now && self.raft.leader() == Some(held.message.to) {
+                self.held.push_back(held);
+            } else {
+                self.step(held.message);
+            }
         }
         for Waiting { id, proposal, .. } in std::mem::take(&mut self.waiting) {
             self.propose_now(id, proposal);

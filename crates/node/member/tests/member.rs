@@ -314,6 +314,33 @@ fn proposals_for_a_former_leader_wait_for_the_next() {
     assert_eq!(passed_on, [(MemberId(3), data("late")), (MemberId(3), data("early"))]);
 }
 
+/// Nothing of it has left, so nobody else can bring it into the log.
+#[test]
+fn proposals_that_did_not_get_through_are_made_again() {
+    let mut member = member(3, |_| {});
+    member.feed(beat(MemberId(2), Term(5)));
+    member.feed(Input::Propose { id: 1, data: data("first") });
+    let proposals = |member: &mut Member| {
+        let all = sent(member).into_iter();
+        all.filter(|message| message.kind == MessageKind::Prop).collect::<Vec<Message>>()
+    };
+    let first = proposals(&mut member).remove(0);
+    member.feed(Input::Unsent(first.clone()));
+    assert_eq!(proposals(&mut member), [], "not at once to one that may be gone");
+    member.feed(Input::Tick);
+    let again = proposals(&mut member).remove(0);
+    assert_eq!((again.to, &again.entries), (MemberId(2), &first.entries));
+    // To the next leader at once.
+    member.feed(Input::Unsent(again));
+    member.feed(beat(MemberId(3), Term(6)));
+    let last = proposals(&mut member).remove(0);
+    assert_eq!((last.to, &last.entries), (MemberId(3), &first.entries));
+    // What another member sent is the leader's to answer for.
+    member.feed(Input::Unsent(Message { from: MemberId(2), ..last }));
+    member.feed(Input::Tick);
+    assert_eq!(proposals(&mut member), []);
+}
+
 /// Members on perfect disks, with wires that can be cut.
 struct Net {
     members: BTreeMap<MemberId, Member>,

@@ -237,6 +237,11 @@ impl Life {
         self.turn_soon(ctx)
     }
 
+    pub(super) fn unsent(&mut self, ctx: &mut Ctx, message: Message) -> Result<(), Death> {
+        self.mind.feed(Input::Unsent(message));
+        self.turn_soon(ctx)
+    }
+
     pub(super) fn unreachable(&mut self, ctx: &mut Ctx, peer: MemberId) -> Result<(), Death> {
         self.mind.feed(Input::Unreachable(peer));
         self.turn_soon(ctx)

@@ -27,6 +27,7 @@ use mainstay_env_sim::SimDisk;
 use mainstay_lease::Timer;
 use mainstay_member::{Effect, Member as Mind};
 use mainstay_mvcc::View;
+use mainstay_raft::{Message, MessageKind};
 use mainstay_types::{Index, MemberId, Term};
 use mainstay_wal::Wal;
 use mainstay_watch::HistoryRead;
@@ -81,6 +82,8 @@ pub(crate) enum NodeEvent {
     Unreachable(MemberId),
     /// Its host says that this member does not run.
     Gone(MemberId),
+    /// Its host refused the connection that these proposals needed.
+    Unsent(Box<Message>),
     /// A client's request.
     Request(Box<Request>),
     /// The operator wants another leader.
@@ -309,6 +312,13 @@ fn absent(ctx: &mut Ctx, id: MemberId, what: NodeEvent) {
             let what = NodeEvent::SnapshotOutcome { to: id, ok: false };
             ctx.at_node(100 * MS, packet.message.from, 0, what);
         }
+        NodeEvent::Packet(packet)
+            if packet.message.kind == MessageKind::Prop && ctx.dice.one_in(2) =>
+        {
+            ctx.stats.count("proposals given back unsent");
+            let message = packet.message;
+            ctx.at_node(10 * MS, message.from, 0, NodeEvent::Unsent(Box::new(message)));
+        }
         NodeEvent::Packet(packet) if ctx.dice.one_in(8) => {
             ctx.at_node(10 * MS, packet.message.from, 0, NodeEvent::Unreachable(id));
             // Its host refuses connections; by then it may be back.
@@ -338,6 +348,7 @@ impl Life {
             }
             NodeEvent::Packet(packet) => self.receive(ctx, *packet),
             NodeEvent::SnapshotOutcome { to, ok } => self.snapshot_outcome(ctx, to, ok),
+            NodeEvent::Unsent(message) => self.unsent(ctx, *message),
             NodeEvent::Unreachable(peer) => self.unreachable(ctx, peer),
             NodeEvent::Gone(peer) => self.gone(ctx, peer),
             NodeEvent::Request(request) => self.request(ctx, *request),

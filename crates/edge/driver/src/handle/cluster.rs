@@ -88,6 +88,13 @@ impl Handle {
         Ok(db.counted(Arc::clone(&self.shared.clock), Arc::clone(&self.shared.stats)))
     }
 
+    /// Proposals for a leader never left: the transport still has all of them. They go to
+    /// the next leader, or to the same one a little later.
+    pub fn unsent(&self, message: Message) {
+        // When it does not fit, it is lost like one that has left.
+        let _ = self.send(Command::Unsent(message));
+    }
+
     /// A message to `peer` was lost, or its connection.
     pub fn unreachable(&self, peer: MemberId) {
         // When it does not fit, the next loss tells again.

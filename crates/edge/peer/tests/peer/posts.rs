@@ -2,14 +2,15 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use mainstay_driver::Transport as _;
 use mainstay_membership::Member;
-use mainstay_raft::MessageKind;
+use mainstay_raft::{Message, MessageKind};
 use mainstay_types::MemberId;
+use mainstay_types::limits::PEER_STREAM_QUEUE_MAX;
 
-use crate::support::{Node, PATIENCE, numbered, wait};
+use crate::support::{Door, Node, PATIENCE, cluster, numbered, wait};
 
 /// A peer that gives no streams, and takes messages: their bodies come out.
 struct Taker {
@@ -24,10 +25,10 @@ impl Taker {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (say, bodies) = mpsc::channel();
-        let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         std::thread::spawn(move || {
             for socket in listener.incoming() {
-                let (say, count) = (say.clone(), std::sync::Arc::clone(&count));
+                let (say, count) = (say.clone(), Arc::clone(&count));
                 let hang_up = move || {
                     count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == hangs_up_after
                 };
@@ -100,4 +101,39 @@ fn a_message_without_an_answer_is_not_sent_again() {
     let third = send(3);
     assert!(first != second && second != third, "each of them once");
     assert!(taker.bodies.try_recv().is_err());
+    assert!(node.fake.until(|seen| Some(seen.unsent.is_empty())), "it may have arrived");
+}
+
+#[test]
+fn proposals_that_found_nobody_are_given_back() {
+    let (node, other) = (Node::start(1), Node::start(2));
+    let url = Door::open().url();
+    let peer = Member { id: MemberId(2), peer_urls: vec![url], ..Member::default() };
+    node.follow(&[node.as_member(), peer]);
+    let proposal = numbered(MessageKind::Prop, &node, &other, 1);
+    node.transport.send(vec![numbered(MessageKind::Vote, &node, &other, 2), proposal.clone()]);
+    let unsent = node.fake.until(|seen| seen.unsent.pop());
+    assert_eq!(unsent, proposal, "and nothing else");
+}
+
+#[test]
+fn proposals_that_wait_for_a_stream_that_ends_are_given_back() {
+    let mut nodes = cluster(2);
+    let b = nodes.pop().expect("two");
+    let a = nodes.pop().expect("two");
+    let count = PEER_STREAM_QUEUE_MAX as u64;
+    // Its reader does not keep up with a loop, and then it ends.
+    let proposals = (0..count).map(|n| numbered(MessageKind::Prop, &a, &b, n));
+    a.transport.send(proposals.collect());
+    let id = b.id();
+    let arrived = Arc::clone(&b.fake);
+    b.stop();
+    a.fake.until(|seen| seen.gone.contains(&id).then_some(()));
+    let numbers = |messages: &[Message]| -> Vec<u64> {
+        messages.iter().map(|message| message.commit.0).collect()
+    };
+    let arrived = arrived.until(|seen| Some(numbers(&seen.messages)));
+    let unsent = a.fake.until(|seen| Some(numbers(&seen.unsent)));
+    let twice: Vec<&u64> = unsent.iter().filter(|number| arrived.contains(number)).collect();
+    assert!(twice.is_empty(), "arrived and given back: {twice:?}");
 }

@@ -28,6 +28,7 @@ pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) messages: Vec<Message>,
+    pub(crate) unsent: Vec<Message>,
     pub(crate) unreachable: Vec<MemberId>,
     pub(crate) gone: Vec<MemberId>,
     pub(crate) snapshots_sent: Vec<(MemberId, bool)>,
@@ -123,6 +124,10 @@ impl Local for Fake {
 
     fn is_removed(&self, member: MemberId) -> bool {
         self.removed.lock().contains(&member)
+    }
+
+    fn unsent(&self, message: Message) {
+        self.note(|seen| seen.unsent.push(message));
     }
 
     fn unreachable(&self, member: MemberId) {
