@@ -31,8 +31,12 @@ pub enum Peer {
     Etcd,
     /// `etcdctl` 3.5.16.
     Etcdctl,
+    /// `etcdutl` 3.5.16: beside its `etcdctl`.
+    Etcdutl,
     /// `etcdctl` 3.4.
     Etcdctl34,
+    /// `etcd` 3.4: beside its `etcdctl`.
+    Etcd34,
 }
 
 /// Where a peer's program is, or `None` after saying loudly that it is missing.
@@ -41,13 +45,19 @@ pub enum Peer {
 /// When the program is of another version than the one named, and when it is
 /// missing while `MAINSTAY_REQUIRE_PEERS` is set.
 pub fn peer(peer: Peer) -> Option<PathBuf> {
-    let (variable, arg, wanted) = match peer {
-        Peer::Etcd => ("MAINSTAY_ETCD_3516", "--version", PEER_VERSION),
-        Peer::Etcdctl => ("MAINSTAY_ETCDCTL_3516", "version", PEER_VERSION),
-        Peer::Etcdctl34 => ("MAINSTAY_ETCDCTL_34", "version", "3.4."),
+    let (variable, beside, arg, wanted) = match peer {
+        Peer::Etcd => ("MAINSTAY_ETCD_3516", None, "--version", PEER_VERSION),
+        Peer::Etcdctl => ("MAINSTAY_ETCDCTL_3516", None, "version", PEER_VERSION),
+        Peer::Etcdutl => ("MAINSTAY_ETCDCTL_3516", Some("etcdutl"), "version", PEER_VERSION),
+        Peer::Etcdctl34 => ("MAINSTAY_ETCDCTL_34", None, "version", "3.4."),
+        Peer::Etcd34 => ("MAINSTAY_ETCDCTL_34", Some("etcd"), "--version", "3.4."),
     };
-    let Some(path) = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_file()) else {
-        return missing(variable);
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let path = named.map(|path| beside.map_or(path.clone(), |name| path.with_file_name(name)));
+    let Some(path) = path.filter(|path| path.is_file()) else {
+        return missing(
+            &beside.map_or(variable.to_owned(), |name| format!("{name} of {variable}")),
+        );
     };
     let told = Command::new(&path).arg(arg).env("ETCDCTL_API", "3").output();
     let told = told.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -98,6 +108,8 @@ pub fn our(name: &str) -> PathBuf {
             "mainstay-etcd",
             "-p",
             "mainstay-etcdctl",
+            "-p",
+            "mainstay-etcdutl",
         ]);
         if folder.ends_with("release") {
             build.arg("--release");
