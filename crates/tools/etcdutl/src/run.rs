@@ -1,6 +1,7 @@
 //! What a command works with: the disk, and where it prints.
 
 use std::io::Write;
+use std::panic::Location;
 use std::sync::Arc;
 
 use mainstay_env::{Clock as _, Disk};
@@ -64,27 +65,32 @@ impl<'a> Run<'a> {
     }
 
     /// A line of the log, on standard error, as zap's console encoder prints it.
+    #[track_caller]
     pub(crate) fn info(&mut self, message: &str, fields: Object) {
-        self.note("info", message, fields);
+        self.note("info", Location::caller(), message, fields);
     }
 
     /// The same for a warning.
+    #[track_caller]
     pub(crate) fn warn(&mut self, message: &str, fields: Object) {
-        self.note("warn", message, fields);
+        self.note("warn", Location::caller(), message, fields);
     }
 
     /// The same for an error that the program ends with.
+    #[track_caller]
     pub(crate) fn error(&mut self, message: &str, fields: Object) {
-        self.note("error", message, fields);
+        self.note("error", Location::caller(), message, fields);
     }
 
-    fn note(&mut self, level: &str, message: &str, fields: Object) {
+    fn note(&mut self, level: &str, at: &Location<'_>, message: &str, fields: Object) {
         let time = rfc3339(self.clock.wall().as_secs());
-        let fields = match fields.end().line() {
+        let fields = match fields.end().spaced() {
             empty if empty == "{}" => String::new(),
             fields => format!("\t{fields}"),
         };
-        let _ = writeln!(self.log, "{time}\t{level}\t{message}{fields}");
+        let file = at.file().rsplit('/').next().unwrap_or_default();
+        let caller = format!("etcdutl/{file}:{}", at.line());
+        let _ = writeln!(self.log, "{time}\t{level}\t{caller}\t{message}{fields}");
     }
 }
 

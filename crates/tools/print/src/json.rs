@@ -27,11 +27,18 @@ impl Json {
     /// On one line, without spaces.
     pub fn line(&self) -> String {
         let mut out = String::new();
-        self.write(&mut out);
+        self.write(&mut out, "");
         out
     }
 
-    fn write(&self, out: &mut String) {
+    /// On one line, with a space behind each comma and colon: as zap's console encoder has it.
+    pub fn spaced(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out, " ");
+        out
+    }
+
+    fn write(&self, out: &mut String, space: &str) {
         match self {
             Json::Null => out.push_str("null"),
             Json::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -42,8 +49,9 @@ impl Json {
                 for (n, item) in items.iter().enumerate() {
                     if n > 0 {
                         out.push(',');
+                        out.push_str(space);
                     }
-                    item.write(out);
+                    item.write(out, space);
                 }
                 out.push(']');
             }
@@ -52,10 +60,12 @@ impl Json {
                 for (n, (name, value)) in fields.iter().enumerate() {
                     if n > 0 {
                         out.push(',');
+                        out.push_str(space);
                     }
                     write_text(name, out);
                     out.push(':');
-                    value.write(out);
+                    out.push_str(space);
+                    value.write(out, space);
                 }
                 out.push('}');
             }
