@@ -46,6 +46,8 @@ struct Sound {
     broken: bool,
     /// Records that cannot be read.
     unreadable: u64,
+    /// Records with one flipped bit, which is turned back.
+    mended: u64,
     newest_mark: u64,
 }
 
@@ -87,6 +89,12 @@ pub(super) fn restart(
         plan.lost.push(format!(
             "entries {first} to {last} of the log, or what of them can be read no more; the db has \
              everything up to index {applied}"
+        ));
+    }
+    if sound.mended > 0 {
+        plan.warnings.push(format!(
+            "{} records of the log have one flipped bit, which their checksums tell; it is turned back",
+            sound.mended
         ));
     }
     if sound.unreadable > 0 && db.voters() > 1 && lost.is_none() {
@@ -199,7 +207,14 @@ impl Sound {
             return;
         }
         let fits = crc.is_some_and(|crc| crc32c::crc32c_append(crc, &frame.data) == frame.crc);
+        let mended = crc.filter(|_| !fits).and_then(|crc| without_flip(crc, frame));
         *crc = Some(frame.crc);
+        if let Some(mended) = mended
+            && self.record(&mended).is_some()
+        {
+            self.mended += 1;
+            return;
+        }
         if !fits || self.record(frame).is_none() {
             self.unreadable += 1;
             // The kind stands outside of the data, and the checksum would fit if only the
@@ -281,6 +296,28 @@ impl Sound {
         let gone = if self.broken { gone.max(last + 1) } else { gone };
         (kept, (gone > last).then_some((last + 1, gone)))
     }
+}
+
+/// The record with the one bit of its data turned back whose flip explains the checksum.
+/// Two flipped bits are taken for one in about a record's bits out of 2^32.
+fn without_flip(before: u32, frame: &Frame) -> Option<Frame> {
+    let differs = crc32c::crc32c_append(before, &frame.data) ^ frame.crc;
+    // What a flipped bit adds to the checksum depends only on how far from the end it is.
+    let mut adds: [u32; 8] = std::array::from_fn(|bit| flipped_byte(1 << bit));
+    for at in (0..frame.data.len()).rev() {
+        if let Some(bit) = adds.iter().position(|adds| *adds == differs) {
+            let mut data = frame.data.to_vec();
+            data[at] ^= 1 << bit;
+            return Some(Frame { data: data.into(), ..frame.clone() });
+        }
+        adds = adds.map(|adds| (adds >> 8) ^ flipped_byte(adds as u8));
+    }
+    None
+}
+
+/// What the checksum (CRC-32C) becomes through one byte, without its start and end values.
+fn flipped_byte(byte: u8) -> u32 {
+    (0..8).fold(u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
 }
 
 /// Whether anything but zeros follows.

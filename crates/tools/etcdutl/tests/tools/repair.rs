@@ -88,7 +88,7 @@ fn a_log_damaged_before_what_the_db_has_loses_nothing() {
         let plan = Plan { applied: 30, snapshots: vec![25], storage, voters, ..Plan::default() };
         plan.make(&folder.0);
         let segment = &segments(&folder.0)[0];
-        flip(segment, find(segment, b"key00020").expect("it is there"), 1);
+        overwrite(segment, find(segment, b"key00020").expect("it is there"), b"KEY");
         let out = dry(&folder.0);
         assert!(out.contains("start the log anew behind index 30"), "{out}");
         assert!(out.contains("with 10 entries") && out.contains("lost: nothing"), "{out}");
@@ -98,16 +98,34 @@ fn a_log_damaged_before_what_the_db_has_loses_nothing() {
 }
 
 #[test]
-fn a_log_damaged_behind_what_the_db_has_says_what_is_lost() {
+fn one_flipped_bit_loses_nothing() {
     let folder = Folder::new();
     Plan { applied: 30, voters: 3, ..Plan::default() }.make(&folder.0);
     let segment = &segments(&folder.0)[0];
-    flip(segment, find(segment, b"key00035").expect("it is there"), 1);
+    flip(segment, find(segment, b"key00035").expect("it is there") + 4, 1);
     let out = dry(&folder.0);
-    assert!(out.contains("lost: entries 35 to 40 of the log"), "{out}");
-    assert!(out.contains("warning: this is one of 3 voting members"), "{out}");
+    assert!(out.contains("1 records of the log have one flipped bit"), "{out}");
+    assert!(out.contains("with 10 entries") && out.contains("lost: nothing"), "{out}");
     apply(&folder.0);
-    assert_eq!(log(&folder.0), (30, (31..=34).collect()));
+    assert_eq!(log(&folder.0), (30, (31..=40).collect()));
+    let log = run(&folder.0, "dump-logs $D").ok();
+    assert!(log.contains("put:<key:\"key00035\" "), "{log}");
+}
+
+#[test]
+fn a_log_damaged_behind_what_the_db_has_says_what_is_lost() {
+    for (voters, kept) in [(3, 34), (1, 34)] {
+        let folder = Folder::new();
+        Plan { applied: 30, voters, ..Plan::default() }.make(&folder.0);
+        let segment = &segments(&folder.0)[0];
+        overwrite(segment, find(segment, b"key00035").expect("it is there"), b"KEY");
+        let out = dry(&folder.0);
+        assert!(out.contains("lost: entries 35 to 40 of the log"), "{out}");
+        let warned = out.contains("warning: this is one of 3 voting members");
+        assert_eq!(warned, voters == 3, "{out}");
+        apply(&folder.0);
+        assert_eq!(log(&folder.0), (30, (31..=kept).collect()));
+    }
 }
 
 #[test]
@@ -238,7 +256,7 @@ fn what_cannot_be_repaired_is_refused() {
     let plan = Plan { entries: 40, applied: 10, snapshots: vec![30], ..Plan::default() };
     plan.make(&old.0);
     let segment = &segments(&old.0)[0];
-    flip(segment, find(segment, b"key00020").expect("it is there"), 1);
+    overwrite(segment, find(segment, b"key00020").expect("it is there"), b"KEY");
     for (folder, want) in [
         (no_log, "there is no log"),
         (no_db, "there is no db file"),
@@ -264,7 +282,7 @@ fn the_log_may_lie_elsewhere() {
     let elsewhere = Folder::new();
     let wal = elsewhere.0.join("wal");
     let segment = segments(&folder.0).remove(0);
-    flip(&segment, find(&segment, b"key00020").expect("it is there"), 1);
+    overwrite(&segment, find(&segment, b"key00020").expect("it is there"), b"KEY");
     fs::rename(folder.0.join("member/wal"), &wal).expect("moved");
     let line = format!("repair --data-dir $D --wal-dir {} --apply", wal.display());
     let out = run(&folder.0, &line).ok();
