@@ -101,6 +101,15 @@ const COMMANDS: &[Command] = &[
         "say what is damaged and what would be lost; with --apply, mend it",
         &[DATA_DIR, WAL_DIR, Flag::bool("apply", "do it; the damaged originals are kept")],
     ),
+    Command::new(
+        "recover",
+        "<data dir>...",
+        "when the majority is lost: compare the survivors; with --apply, a cluster of one",
+        &[
+            Flag::text("to", "", "directory to make; the survivors' stay as they are"),
+            Flag::bool("apply", "make it"),
+        ],
+    ),
     Command::new("dump-logs", "<data dir>", "the entries of a log, readable", DUMP_LOGS),
     Command::new("dump-db list-bucket", "<data dir or db>", "the buckets", &[]),
     Command::new(

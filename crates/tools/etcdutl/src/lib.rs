@@ -13,6 +13,7 @@ mod log;
 mod migrate;
 mod pages;
 mod place;
+mod recover;
 mod repair;
 mod run;
 pub mod snapshot;
@@ -50,6 +51,7 @@ pub fn run(called: &str, args: &[String], run: &mut Run<'_>) -> Result<(), Failu
         "migrate" => migrate::run(&line, run)?,
         "verify" => verify::run(&line, run)?,
         "check v2store" => v2store::run(&line, run)?,
+        "recover" => recover::run(&line, run)?,
         "repair" => repair::run(&line, run)?,
         "dump-db list-bucket" => dump_db::list_bucket(&line, run)?,
         "dump-db iterate-bucket" => dump_db::iterate_bucket(&line, run)?,

@@ -27,6 +27,9 @@ use crate::place::{DataDir, lock_db, lock_wal, no_arguments, plain};
 use crate::{Failure, Run};
 use wal::Restart;
 
+pub(crate) use act::copy;
+pub(crate) use db::describe;
+
 /// What was found and what can be done.
 #[derive(Default)]
 struct Plan {

@@ -63,7 +63,7 @@ fn rename(run: &Run<'_>, from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 /// Copies the first `len` bytes of a file, and syncs the copy.
-fn copy(run: &Run<'_>, from: &Path, to: &Path, len: u64) -> Result<(), Failure> {
+pub(crate) fn copy(run: &Run<'_>, from: &Path, to: &Path, len: u64) -> Result<(), Failure> {
     if run.disk.metadata(to).map_err(|e| about("stat", to, &e))?.is_some() {
         run.disk.remove_file(to).map_err(|e| about("remove", to, &e))?;
     }

@@ -24,10 +24,10 @@ const BYTES: usize = 16 << 20;
 
 /// What a db says of itself.
 #[derive(Default)]
-pub(super) struct Db {
+pub(crate) struct Db {
     /// Index and term up to which it has applied the log.
-    pub(super) applied: (u64, u64),
-    pub(super) conf_state: Option<ConfState>,
+    pub(crate) applied: (u64, u64),
+    pub(crate) conf_state: Option<ConfState>,
     pub(super) storage: Option<Version>,
     pub(super) membership: Membership,
     compacted: i64,
@@ -122,6 +122,19 @@ impl Hole {
             key(&self.until, "the last")
         )
     }
+}
+
+/// What a sound db says of itself.
+pub(crate) fn describe(run: &Run<'_>, dir: &DataDir) -> Result<Db, Failure> {
+    let pages = Pages::open(run, &dir.db)?;
+    let mut db = Db::default();
+    Salvage::new(&pages).all(&mut |bucket, key, value| {
+        if bucket != Bucket::Key.name() {
+            db.take(bucket, key, value);
+        }
+        Ok(())
+    })?;
+    Ok(db)
 }
 
 /// Looks at the db; `None` when there is none, or none that can be read.

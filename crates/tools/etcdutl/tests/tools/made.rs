@@ -104,6 +104,8 @@ pub(crate) struct Plan {
     pub(crate) applied: u64,
     pub(crate) snapshots: Vec<u64>,
     pub(crate) voters: u64,
+    /// Whose directory it is.
+    pub(crate) me: u64,
     /// `None`: 3.5.
     pub(crate) storage: Option<Version>,
     pub(crate) value_bytes: usize,
@@ -118,6 +120,7 @@ impl Default for Plan {
             applied: 40,
             snapshots: Vec::new(),
             voters: 1,
+            me: 1,
             storage: None,
             value_bytes: 50,
             last: None,
@@ -178,7 +181,7 @@ impl Plan {
         let disk = Arc::new(OsDisk::new());
         let (wal_dir, snap_dir) = (dir.join("member/wal"), dir.join("member/snap"));
         fs::create_dir_all(&snap_dir).expect("a folder");
-        let metadata = Metadata { member: MemberId(1), cluster: ClusterId(7) };
+        let metadata = Metadata { member: MemberId(self.me), cluster: ClusterId(7) };
         let options = WalOptions { segment_bytes: 16 << 10, sync: false };
         let mut wal = Wal::create_with(disk.clone(), &wal_dir, metadata, options).expect("a log");
         for index in 1..=self.entries {

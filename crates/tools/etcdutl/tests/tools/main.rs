@@ -4,4 +4,5 @@ mod dump;
 mod hostile;
 mod made;
 mod offline;
+mod recover;
 mod repair;
