@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use mainstay_interop::cluster::{Make, Plan};
 use mainstay_interop::{Folder, Kind, Load, Member, Peer, Start, our, peer};
 
 /// The real etcdutl, from 3.5.17 on, where `check v2store` begins; `None` after saying so.
@@ -281,4 +282,46 @@ fn a_running_member_is_not_touched() {
         }
         member.stop();
     }
+}
+
+/// Kills a cluster of three under load, takes one member's directory away, and goes on with
+/// what `recover` makes of the other two: they have everything that was acknowledged.
+fn recovered(make: Make, successors: &[Kind]) {
+    let plan = Plan::new("etcdutl-recover", &[make; 3]).flag("--snapshot-count=150");
+    let Some(mut cluster) = plan.start() else { return };
+    let mut world = World::new(21);
+    let endpoint = cluster.nodes[0].endpoint();
+    let killed = world.load.run(&endpoint, 400, || {
+        for node in &mut cluster.nodes {
+            node.kill();
+        }
+    });
+    world.runtime.block_on(killed).expect("the member was there");
+    let dir = |n: usize| cluster.nodes[n].dir().to_string_lossy().into_owned();
+    let new = cluster.folder().join("recovered.etcd");
+    let to = new.to_string_lossy().into_owned();
+    let dry = call(&our("etcdutl"), &["recover", &dir(0), &dir(1), "--to", &to]);
+    let out = String::from_utf8_lossy(&dry.stdout).into_owned();
+    assert_eq!(dry.status.code(), Some(1), "{out}");
+    assert!(out.contains("missing: nothing else that was acknowledged: 1 of 3"), "{out}");
+    assert!(!new.exists());
+    let out = ours(&["recover", &dir(0), &dir(1), "--to", &to, "--apply"]);
+    eprintln!("{out}");
+    ours(&["verify", "--data-dir", &to]);
+    for kind in successors {
+        let member = Start::new(*kind, &new).run().expect("both are there");
+        world.verify(&member, "after the recovery");
+        world.write(&member, 50);
+        member.stop();
+    }
+}
+
+#[test]
+fn a_cluster_of_go_whose_majority_is_lost_goes_on() {
+    recovered(Make::Go, &[Kind::Real, Kind::Ours, Kind::Real]);
+}
+
+#[test]
+fn a_cluster_of_ours_whose_majority_is_lost_goes_on() {
+    recovered(Make::Ours, &[Kind::Ours, Kind::Ours]);
 }
