@@ -76,6 +76,8 @@ pub(crate) fn build(
         downgrade_check_time: s.duration("downgrade-check-time")?,
         old_members_with_auth: s.on("unsafe-old-members-with-auth"),
         lease_checkpoint_interval: s.duration("lease-checkpoint-interval")?,
+        quota_auto_disarm_percent: s.uint("quota-auto-disarm-percent"),
+        bootstrap_defrag_threshold_megabytes: s.uint("bootstrap-defrag-threshold-megabytes"),
         warning_apply_duration: s.duration("warning-apply-duration")?,
         warning_unary_request_duration: s.duration_or("warning-unary-request-duration", 300)?,
         client_tls: s.tls("", notices),

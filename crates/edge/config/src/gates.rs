@@ -76,7 +76,7 @@ const GATES: &[Row] = &[
     (Gate::LeaseCheckpointPersist, "LeaseCheckpointPersist", Stage::Alpha, false, true),
     (Gate::PriorityRequest, "PriorityRequest", Stage::Alpha, false, false),
     (Gate::SetMemberLocalAddr, "SetMemberLocalAddr", Stage::Alpha, false, true),
-    (Gate::StopGRPCServiceOnDefrag, "StopGRPCServiceOnDefrag", Stage::Alpha, false, false),
+    (Gate::StopGRPCServiceOnDefrag, "StopGRPCServiceOnDefrag", Stage::Alpha, false, true),
     (Gate::TxnModeWriteWithSharedBuffer, "TxnModeWriteWithSharedBuffer", Stage::Beta, true, false),
 ];
 

@@ -190,6 +190,12 @@ fn features(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Resu
             number::show(LEASE_CHECKPOINT_INTERVAL_MIN)
         ));
     }
+    if config.quota_auto_disarm_percent > QUOTA_AUTO_DISARM_PERCENT_MAX {
+        return wrong(format!(
+            "--quota-auto-disarm-percent={} must be at most {QUOTA_AUTO_DISARM_PERCENT_MAX}",
+            config.quota_auto_disarm_percent
+        ));
+    }
     for gate in Gate::all().filter(|gate| !gate.works()) {
         let on = config.gates.on(gate);
         if on != gate.default_on() {
@@ -375,6 +381,8 @@ fn sizes(config: &Config, notices: &mut Vec<Notice>) {
 
 /// Longer election timeouts are refused (etcd's `maxElectionMs`).
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
+/// Closer to the quota an alarm would come and go with every few writes.
+const QUOTA_AUTO_DISARM_PERCENT_MAX: u64 = 95;
 /// What is left of a lease is told in whole seconds.
 const LEASE_CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const QUOTA_BYTES_SUGGESTED_MAX: u64 = 8 << 30;

@@ -21,6 +21,7 @@ use mainstay_raft::{ConfState, HardState, LogStart, Peer, Snapshot, StartError};
 use mainstay_types::{Index, MemberId};
 use mainstay_wal::{Metadata, Replay, SnapshotMark, Wal, WalError, WalOptions, snap};
 
+use crate::committer::humanized;
 use crate::handle::Identity;
 use crate::incoming::received_db;
 use crate::{Founding, Options};
@@ -210,6 +211,48 @@ fn refuse_db_without_log(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), 
     )))
 }
 
+/// Rewrites the db before anybody is served, when that frees as much as was asked.
+fn defragment(options: &Options, backend: &Backend) -> Result<(), BootError> {
+    let threshold = options.bootstrap_defrag_threshold_mib.saturating_mul(1 << 20);
+    if threshold == 0 {
+        return Ok(());
+    }
+    let (size, in_use) = (backend.size(), backend.size_in_use());
+    if size.saturating_sub(in_use) < threshold {
+        tracing::info!(
+            "current-db-size-bytes" = size,
+            "current-db-size" = humanized(size),
+            "current-db-size-in-use-bytes" = in_use,
+            "current-db-size-in-use" = humanized(in_use),
+            "bootstrap-defrag-threshold-bytes" = threshold,
+            "bootstrap-defrag-threshold" = humanized(threshold),
+            "Skipping defragmentation"
+        );
+        return Ok(());
+    }
+    tracing::info!(
+        path = %options.db_path().display(),
+        "current-db-size-bytes" = size,
+        "current-db-size" = humanized(size),
+        "current-db-size-in-use-bytes" = in_use,
+        "current-db-size-in-use" = humanized(in_use),
+        "defragmenting"
+    );
+    backend.defragment()?;
+    let (after, in_use_after) = (backend.size(), backend.size_in_use());
+    tracing::info!(
+        path = %options.db_path().display(),
+        "current-db-size-bytes-diff" = after as i64 - size as i64,
+        "current-db-size-bytes" = after,
+        "current-db-size" = humanized(after),
+        "current-db-size-in-use-bytes-diff" = in_use_after as i64 - in_use as i64,
+        "current-db-size-in-use-bytes" = in_use_after,
+        "current-db-size-in-use" = humanized(in_use_after),
+        "finished defragmenting directory"
+    );
+    Ok(())
+}
+
 type Log = (Option<Snapshot>, Wal, Replay);
 
 fn open_machine(disk: &Arc<dyn Disk>, options: &Options) -> Result<Machine, BootError> {
@@ -283,6 +326,7 @@ impl Start<'_> {
         finish_install(disk, options, snapshot.as_ref(), &mut machine)?;
         take_membership(&mut machine, snapshot.as_ref(), &replay.entries)?;
         let backend = machine.backend().clone();
+        defragment(options, &backend)?;
         let applied = check_fit(machine.applied().0, snapshot.as_ref(), &replay.entries, &db)?;
 
         let conf_state = match &snapshot {

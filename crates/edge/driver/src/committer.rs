@@ -31,8 +31,8 @@ use crate::transport::DbCopy;
 
 mod shrinker;
 
-pub(crate) use shrinker::Shrinker;
 use shrinker::Turn;
+pub(crate) use shrinker::{Shrinker, humanized};
 
 /// Tells the consensus thread.
 pub(crate) type Notify = Arc<dyn Fn(Note) + Send + Sync>;
@@ -173,6 +173,8 @@ pub(crate) struct Committer {
     /// Has the newest view published, so that older ones hold no page of the file.
     pub(crate) refresh: Arc<dyn Fn() + Send + Sync>,
     pub(crate) shrinker: Shrinker,
+    /// The quota in bytes; `None` is no quota.
+    pub(crate) quota: Option<u64>,
 }
 
 impl Committer {

@@ -152,7 +152,8 @@ impl Duties {
     }
 
     /// Raises NOSPACE while the disk is full; takes the alarm back when there is room,
-    /// if it stood for that and the quota allows.
+    /// if it stood for that and the quota allows, or if the db has become far smaller
+    /// than the quota and that was asked for.
     fn tell_space(&self, told: &mut bool) {
         let shared = &self.shared;
         let me = shared.identity.member.0;
@@ -170,9 +171,23 @@ impl Duties {
                 tracing::info!("the disk has room again: disarming NOSPACE");
                 shared.propose_nospace(pb::alarm_request::AlarmAction::Deactivate);
             }
+        } else if alarmed && self.is_far_below_quota() {
+            tracing::info!(
+                "current-db-size-bytes" = shared.backend.size(),
+                "the db is far below its quota again: disarming NOSPACE"
+            );
+            shared.propose_nospace(pb::alarm_request::AlarmAction::Deactivate);
         } else {
             *told = false;
         }
+    }
+
+    /// Whether the db is as small as `--quota-auto-disarm-percent` says.
+    fn is_far_below_quota(&self) -> bool {
+        let percent = self.shared.options.quota_auto_disarm_percent;
+        let quota = Quota::from_flag(self.shared.options.quota_bytes).limit();
+        let size = self.shared.backend.size();
+        percent > 0 && quota.is_none_or(|quota| size <= quota / 100 * percent)
     }
 
     /// In whose name a leader acts while authentication is on (etcd, `WithRoot`).

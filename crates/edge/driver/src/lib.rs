@@ -48,6 +48,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use mainstay_apply::Machine;
+use mainstay_apply::quota::Quota;
 use mainstay_env::{Clock, Dice, Disk};
 use mainstay_lease::TimerOptions;
 use mainstay_member::Member;
@@ -282,6 +283,7 @@ fn committer_of(shared: &Arc<Shared>, log: LogHandle) -> Committer {
     Committer {
         refresh: Arc::new(move || applier.refresh()),
         shrinker: Shrinker::default(),
+        quota: Quota::from_flag(shared.options.quota_bytes).limit(),
         disk: Arc::clone(&shared.disk),
         notify: Arc::new(move |note| told.note(note)),
         log,

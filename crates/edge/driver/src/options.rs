@@ -81,6 +81,12 @@ pub struct Options {
     /// `--unsafe-old-members-with-auth`: with authentication on, members are talked to that
     /// decide some entries otherwise than 3.7.1.
     pub old_members_with_auth: bool,
+    /// `--quota-auto-disarm-percent`: this member takes its NOSPACE alarm back once its db is at
+    /// most so many percent of the quota; 0 never.
+    pub quota_auto_disarm_percent: u64,
+    /// `--bootstrap-defrag-threshold-megabytes`: a start rewrites the db when that frees so many
+    /// MiB; 0 never.
+    pub bootstrap_defrag_threshold_mib: u64,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     /// `--warning-apply-duration`.
@@ -215,6 +221,8 @@ impl Default for Options {
             lease_checkpoint_every: None,
             persist_lease_checkpoints: false,
             old_members_with_auth: false,
+            quota_auto_disarm_percent: 0,
+            bootstrap_defrag_threshold_mib: 0,
             watch_progress_interval: Duration::from_secs(600),
             warning_apply: Duration::from_millis(100),
             no_fsync: false,

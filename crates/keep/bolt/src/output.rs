@@ -11,6 +11,8 @@ use crate::pager::Pager;
 const WRITE_BYTES: usize = 1 << 20;
 /// Step by which a file grows once it is this long (bbolt, `DefaultAllocSize`).
 const GROW_BYTES: u64 = 16 << 20;
+/// But by no larger part of its length: a file that was shrunk stays small.
+const GROW_PART: u64 = 16;
 /// Shortest length given to a file (bbolt's smallest map).
 const LENGTH_MIN: u64 = 32 << 10;
 
@@ -84,7 +86,7 @@ impl<'a> Output<'a> {
         let size = self.pager.page_size as u64;
         let len = match end {
             small if small < GROW_BYTES => small.next_power_of_two().max(LENGTH_MIN),
-            large => (large + GROW_BYTES).next_multiple_of(size),
+            large => (large + GROW_BYTES.min(large / GROW_PART)).next_multiple_of(size),
         };
         self.pager.file.allocate(len).map_err(|source| match source.kind() {
             // Nothing was written: the same commit may be tried again.

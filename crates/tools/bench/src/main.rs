@@ -16,6 +16,7 @@ mod process;
 mod report;
 mod rows;
 mod servers;
+mod space;
 mod stats;
 mod wire;
 
@@ -35,6 +36,7 @@ bench big --ours BINARY --theirs BINARY --dir FOLDER [--plain] [--tls] [--rounds
 bench cluster --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain] [--tls] [--rounds N] [...]
 bench failover --ours BINARY --theirs BINARY --dir FOLDER [--times N] [--fault FAULT]
 bench learner --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
+bench space --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
 all: [--seconds S] [--warm-up S] [--keys N] [--value BYTES]
 
 ROWS are LOAD@CLIENTS (closed loop) or LOAD@RATE/s (open loop: latency counts from the
@@ -50,7 +52,10 @@ pauses (SIGSTOP), ends (SIGTERM) and cuts off the leader of three, N times each,
 how long it takes until a put is acknowledged again. FAULT is one of kill, pause, end and
 partition; the last gives each member a network namespace, which only root may. `learner`
 fills three members (1 GiB, unless --keys and --value say otherwise) and adds a fourth, which
-gets its vote once it has caught up; ours with the `etcdctl` that lies beside it.";
+gets its vote once it has caught up; ours with the `etcdctl` that lies beside it. `space`
+fills one server (a million keys of 1 KB, unless --keys and --value say otherwise), deletes nine
+of ten, compacts and defragments, and tells what that writes, how large the file is afterwards,
+and how long puts and reads wait meanwhile.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -91,6 +96,10 @@ async fn dispatch(command: &str, options: &Options) -> Result<(), String> {
         "learner" => {
             options.only(&["ours", "theirs", "dir", "rounds", "keys", "value"])?;
             learner::learner(&pair(options, 1, 262_144, 4_096)?).await
+        }
+        "space" => {
+            options.only(&["ours", "theirs", "dir", "rounds", "keys", "value"])?;
+            space::space(&pair(options, 1, 1_000_000, 1_024)?).await
         }
         "big" => {
             options.only(&PAIR)?;

@@ -87,7 +87,7 @@ fn answers_evenly(waits: &[(Instant, Instant)], (from, to): (Instant, Instant)) 
 }
 
 /// The longest wait of a probe that was under way at any time in `from..to`.
-fn longest(waits: &[(Instant, Instant)], (from, to): (Instant, Instant)) -> Duration {
+pub(crate) fn longest(waits: &[(Instant, Instant)], (from, to): (Instant, Instant)) -> Duration {
     waits
         .iter()
         .filter(|(meant, answered)| *meant < to && *answered > from)
@@ -97,7 +97,21 @@ fn longest(waits: &[(Instant, Instant)], (from, to): (Instant, Instant)) -> Dura
         .unwrap_or_default()
 }
 
-struct Probes {
+/// The wait that this part of the probes meant for `from..to` does not exceed.
+pub(crate) fn quantile(
+    waits: &[(Instant, Instant)],
+    (from, to): (Instant, Instant),
+    part: f64,
+) -> Duration {
+    let meant = waits.iter().filter(|(meant, _)| (from..to).contains(meant));
+    let mut sorted: Vec<Duration> = meant.map(|(meant, answered)| *answered - *meant).collect();
+    sorted.sort_unstable();
+    let at = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(at.max(1) - 1).copied().unwrap_or_default()
+}
+
+/// Probes of one kind under way.
+pub(crate) struct Probes {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     seen: Arc<Mutex<Seen>>,
 }
@@ -110,7 +124,8 @@ struct Seen {
 }
 
 impl Probes {
-    async fn start(endpoint: &Endpoint, put: bool) -> Result<Probes, WireError> {
+    /// Starts puts, or reads.
+    pub(crate) async fn start(endpoint: &Endpoint, put: bool) -> Result<Probes, WireError> {
         let connection = Connection::open(endpoint).await?;
         let pace = Pace::start(RATE, Instant::now() + CALM_PATIENCE + QUIET + LONGEST)?;
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -125,7 +140,8 @@ impl Probes {
         Ok(Probes { tasks, seen })
     }
 
-    fn stop(self) -> Result<Vec<(Instant, Instant)>, WireError> {
+    /// Ends them; when each was meant to start and when it was answered.
+    pub(crate) fn stop(self) -> Result<Vec<(Instant, Instant)>, WireError> {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match seen.failed.take() {
@@ -180,6 +196,18 @@ mod tests {
         assert_eq!(ms(100, 200), 65);
         assert_eq!(ms(0, 80), 5);
         assert_eq!(ms(300, 400), 0);
+    }
+
+    #[test]
+    fn a_quantile_is_of_what_was_meant_for_the_span() {
+        let zero = Instant::now();
+        let at = |ms| zero + Duration::from_millis(ms);
+        let waits: Vec<_> = (0..1000).map(|n| (at(n), at(n + n))).collect();
+        let ms = |from, to, part| quantile(&waits, (at(from), at(to)), part).as_millis();
+        assert_eq!(ms(0, 1000, 0.999), 998);
+        assert_eq!(ms(0, 100, 0.99), 98);
+        assert_eq!(ms(0, 100, 1.0), 99);
+        assert_eq!(ms(2000, 3000, 0.5), 0);
     }
 
     #[test]

@@ -281,6 +281,8 @@ fn options(config: &Config) -> Options {
         old_members_with_auth: config.old_members_with_auth,
         persist_lease_checkpoints: config.gates.on(Gate::LeaseCheckpointPersist),
         initial_corrupt_check: config.gates.on(Gate::InitialCorruptCheck),
+        quota_auto_disarm_percent: config.quota_auto_disarm_percent,
+        bootstrap_defrag_threshold_mib: config.bootstrap_defrag_threshold_megabytes,
         watch_progress_interval: config.watch_progress_notify_interval,
         warning_apply: config.warning_apply_duration,
         no_fsync: config.unsafe_no_fsync,

@@ -31,6 +31,11 @@ async fn endpoints(session: &Session) -> Result<Vec<String>, Failure> {
     if !session.line.is("cluster") {
         return Ok(session.endpoints());
     }
+    Ok(members(session).await?.into_iter().flat_map(|m| m.client_ur_ls).collect())
+}
+
+/// All members, for their endpoints.
+async fn members(session: &Session) -> Result<Vec<pb::Member>, Failure> {
     let listing = async {
         let client = session.client().await?;
         let request = pb::MemberListRequest { linearizable: true };
@@ -40,7 +45,31 @@ async fn endpoints(session: &Session) -> Result<Vec<String>, Failure> {
         let message = format!("failed to fetch endpoints from etcd cluster member list: {message}");
         Failure { code, message, usage }
     })?;
-    Ok(members.into_inner().members.into_iter().flat_map(|m| m.client_ur_ls).collect())
+    Ok(members.into_inner().members)
+}
+
+/// As [`endpoints`], but with `--cluster` those of the leader are the last: where the others wait
+/// for the work, as etcd's do, its clients are disturbed once, at the end.
+async fn endpoints_leader_last(session: &Session) -> Result<Vec<String>, Failure> {
+    if !session.line.is("cluster") {
+        return Ok(session.endpoints());
+    }
+    let mut members = members(session).await?;
+    let mut leader = None;
+    for endpoint in members.iter().flat_map(|member| &member.client_ur_ls) {
+        // Who does not answer is complained about when it is its turn.
+        let Ok(client) = session.connect(endpoint).await else { continue };
+        let asked = session.timed(client.maintenance().status(pb::StatusRequest {})).await;
+        if let Ok(status) = asked
+            && status.get_ref().leader != 0
+        {
+            leader = Some(status.get_ref().leader);
+            break;
+        }
+    }
+    // Stable: the others stay in the list's order.
+    members.sort_by_key(|member| Some(member.id) == leader);
+    Ok(members.into_iter().flat_map(|member| member.client_ur_ls).collect())
 }
 
 /// All endpoints are asked at once, and shown in the order in which they answer.
@@ -181,7 +210,7 @@ pub(crate) async fn alarm_disarm(session: &Session) -> Result<(), Failure> {
 
 pub(crate) async fn defrag(session: &Session) -> Result<(), Failure> {
     let mut failed = false;
-    for endpoint in endpoints(session).await? {
+    for endpoint in endpoints_leader_last(session).await? {
         let begun = Instant::now();
         // A big file takes longer than a short command, unless its time was given.
         let result = match session.connect(&endpoint).await {

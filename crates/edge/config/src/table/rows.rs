@@ -742,7 +742,7 @@ const TUNING: &[Flag] = &[
         "Applies that take longer are logged.",
     ),
     row(
-        Tunes,
+        Works,
         "bootstrap-defrag-threshold-megabytes",
         Uint,
         "0",
@@ -819,6 +819,14 @@ const OURS: &[Flag] = &[
         "5m0s",
         "=",
         "Gate LeaseCheckpoint: how often the others are told what is left of a lease that has more left than this.",
+    ),
+    row(
+        Works,
+        "quota-auto-disarm-percent",
+        Uint,
+        "0",
+        "=",
+        "Take this member's NOSPACE alarm back once its db is at most so many percent of the quota, 0 never.",
     ),
 ];
 

@@ -30,6 +30,10 @@ const FREE_MIN: u64 = 16 << 20;
 const SOON_FREE_PERCENT: u64 = 40;
 /// With more than this part free it begins when that has lasted.
 const LASTING_FREE_PERCENT: u64 = 20;
+/// With this part of the quota taken it begins at once, and with less free.
+const PRESSING_PERCENT: u64 = 80;
+const PRESSING_FREE_PERCENT: u64 = 10;
+const PRESSING_FREE_MIN: u64 = 256 << 10;
 /// Longer than the time between two compactions (kube-apiserver: 5 minutes), so that what is
 /// used again each time is not given away each time.
 const LASTING: Duration = Duration::from_secs(600);
@@ -97,7 +101,12 @@ impl Committer {
         let (size, in_use) = (self.backend.size(), self.backend.size_in_use());
         let free = size.saturating_sub(in_use);
         let shrinker = &mut self.shrinker;
-        if free < FREE_MIN || free * 100 <= size * LASTING_FREE_PERCENT {
+        let pressing = self.quota.is_some_and(|quota| size * 100 >= quota * PRESSING_PERCENT);
+        let (free_min, percent) = match pressing {
+            true => (PRESSING_FREE_MIN, PRESSING_FREE_PERCENT),
+            false => (FREE_MIN, LASTING_FREE_PERCENT),
+        };
+        if free < free_min || free * 100 <= size * percent {
             (shrinker.loose_since, shrinker.due) = (None, None);
             return;
         }
@@ -106,7 +115,7 @@ impl Committer {
             shrinker.in_use = (in_use, now);
         }
         shrinker.in_use.0 = in_use.max(shrinker.in_use.0);
-        let soon = free * 100 > size * SOON_FREE_PERCENT;
+        let soon = pressing || free * 100 > size * SOON_FREE_PERCENT;
         let lasted = since + if soon { Duration::ZERO } else { LASTING };
         let begin = lasted.max(shrinker.in_use.1 + STEADY).max(shrinker.rest_until);
         shrinker.due = Some(begin);
@@ -317,7 +326,7 @@ impl Committer {
 }
 
 /// Bytes in powers of 1000, as etcd's lines show them.
-fn humanized(bytes: u64) -> String {
+pub(crate) fn humanized(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
         return format!("{bytes} B");

@@ -17,6 +17,10 @@ pub(crate) use requests::{Kind, Requests};
 use crate::http::HealthCells;
 use crate::member::Member;
 use crate::network::NetworkStats;
+use crate::services::health::Health;
+
+/// The gate with which health says not serving during a defragmentation.
+const STOPS_ON_DEFRAG: &str = "StopGRPCServiceOnDefrag";
 
 /// A feature gate as `/metrics` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub(crate) struct Registry {
     pub(crate) clients: Clients,
     pub(crate) requests: Requests,
     pub(crate) health: HealthCells,
+    /// What `grpc.health.v1` says.
+    pub(crate) serving: Health,
     /// `etcd_server_feature_enabled`.
     features: Vec<Feature>,
     /// `etcd_network_*` about other members.
@@ -56,11 +62,14 @@ impl Registry {
         network: Arc<NetworkStats>,
     ) -> Registry {
         let cells = |_| Arc::new(grpc::ShardCells::new(extensive));
+        let stops = |f: &Feature| f.on && f.name == STOPS_ON_DEFRAG;
+        let serving = Health::new(features.iter().any(stops));
         Registry {
             shards: (0..shards).map(cells).collect(),
             clients: Clients::default(),
             requests: Requests::default(),
             health: HealthCells::default(),
+            serving,
             features,
             network,
             unreadable: ["watch", "lease-keepalive"].map(|api| (api, Counter::default())),

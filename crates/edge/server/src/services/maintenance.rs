@@ -71,6 +71,7 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn defragment(&self, out: &mut BytesMut) -> Result<(), Status> {
         tracing::info!("starting defragment");
+        let _not_serving = self.registry().serving.defragmenting();
         if let Err(status) = self.member().defragment().await {
             tracing::warn!(error = %status, "failed to defragment");
             return Err(status);

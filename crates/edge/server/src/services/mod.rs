@@ -6,7 +6,7 @@
 
 pub(crate) mod auth;
 mod cluster;
-mod health;
+pub(crate) mod health;
 mod kv;
 mod lease;
 mod maintenance;
@@ -182,8 +182,8 @@ impl<M: Member> Services<M> {
             | Rpc::RoleDelete
             | Rpc::RoleGrantPermission
             | Rpc::RoleRevokePermission => Err(auth::not_yet(call.method.name())),
-            Rpc::HealthCheck => health::check(request, out),
-            Rpc::HealthList => health::list(out),
+            Rpc::HealthCheck => health::check(&self.registry().serving, request, out),
+            Rpc::HealthList => health::list(&self.registry().serving, out),
             // Routed before, or not unary.
             Rpc::Range
             | Rpc::Put
@@ -208,7 +208,7 @@ impl<M: Member> Services<M> {
             Rpc::LeaseKeepAlive => self.lease_keep_alive(guarded(requests), responses).await,
             Rpc::RangeStream => self.range_stream(requests, responses).await,
             Rpc::Snapshot => self.snapshot(responses).await,
-            Rpc::HealthWatch => health::watch(requests, responses).await,
+            Rpc::HealthWatch => health::watch(&self.registry().serving, requests, responses).await,
             _ => Err(Status::internal("routed to the wrong place")),
         }
     }
