@@ -76,8 +76,6 @@ pub(crate) fn build(
         downgrade_check_time: s.duration("downgrade-check-time")?,
         old_members_with_auth: s.on("unsafe-old-members-with-auth"),
         lease_checkpoint_interval: s.duration("lease-checkpoint-interval")?,
-        quota_auto_disarm_percent: s.uint("quota-auto-disarm-percent"),
-        bootstrap_defrag_threshold_megabytes: s.uint("bootstrap-defrag-threshold-megabytes"),
         warning_apply_duration: s.duration("warning-apply-duration")?,
         warning_unary_request_duration: s.duration_or("warning-unary-request-duration", 300)?,
         client_tls: s.tls("", notices),
@@ -179,6 +177,8 @@ fn backend(source: &Source) -> Result<BackendConfig, Invalid> {
         },
         batch_interval: source.duration_or("backend-batch-interval", 100)?,
         batch_limit: source.count_or("backend-batch-limit", 10_000)?,
+        quota_auto_disarm_percent: source.uint("quota-auto-disarm-percent"),
+        bootstrap_defrag_threshold_megabytes: source.uint("bootstrap-defrag-threshold-megabytes"),
     })
 }
 

@@ -107,11 +107,6 @@ pub struct Config {
     pub old_members_with_auth: bool,
     /// Time between two checkpoints of a lease, at least 1 s; counts with gate `LeaseCheckpoint`.
     pub lease_checkpoint_interval: Duration,
-    /// Percentage of the quota at which this member takes its NOSPACE alarm back, at most 95; 0
-    /// never (ours).
-    pub quota_auto_disarm_percent: u64,
-    /// A start rewrites the db when that frees so many MiB; 0 never.
-    pub bootstrap_defrag_threshold_megabytes: u64,
     /// Slower applies are logged.
     pub warning_apply_duration: Duration,
     /// Slower calls are logged.
@@ -220,6 +215,11 @@ impl fmt::Debug for Password {
 /// The database's size and rhythm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendConfig {
+    /// Percentage of the quota at which this member takes its NOSPACE alarm back, at most 95; 0
+    /// never (ours).
+    pub quota_auto_disarm_percent: u64,
+    /// A start rewrites the db when that frees so many MiB; 0 never.
+    pub bootstrap_defrag_threshold_megabytes: u64,
     /// Bytes the database may reach; `None` sets no limit.
     pub quota_bytes: Option<u64>,
     /// Longest time between commits.

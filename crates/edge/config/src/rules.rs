@@ -190,10 +190,10 @@ fn features(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Resu
             number::show(LEASE_CHECKPOINT_INTERVAL_MIN)
         ));
     }
-    if config.quota_auto_disarm_percent > QUOTA_AUTO_DISARM_PERCENT_MAX {
+    if config.backend.quota_auto_disarm_percent > QUOTA_AUTO_DISARM_PERCENT_MAX {
         return wrong(format!(
             "--quota-auto-disarm-percent={} must be at most {QUOTA_AUTO_DISARM_PERCENT_MAX}",
-            config.quota_auto_disarm_percent
+            config.backend.quota_auto_disarm_percent
         ));
     }
     for gate in Gate::all().filter(|gate| !gate.works()) {
