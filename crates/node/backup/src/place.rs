@@ -81,9 +81,11 @@ impl<'a> Place<'a> {
             Some(_) => None,
             None => Some(Elsewhere { staging: suffixed(&wal_dir)?, wal_dir }),
         };
-        let outside = suffixed(data_dir)?;
+        // A directory that is there may have no name to build beside: `.`, `/`.
+        let outside = if is_inside { suffixed(data_dir).ok() } else { Some(suffixed(data_dir)?) };
         let inside = data_dir.join(INSIDE);
-        let left = Leftovers::look(disk, [&outside, &inside], elsewhere.as_ref(), metadata)?;
+        let stagings = outside.iter().chain([&inside]);
+        let left = Leftovers::look(disk, stagings, elsewhere.as_ref(), metadata)?;
         if found.is_some() {
             left.check_empty(disk, data_dir)?;
         }
@@ -94,7 +96,7 @@ impl<'a> Place<'a> {
             return Err(BackupError::WalDirExists(wal_dir.clone()));
         }
         left.remove(disk)?;
-        let staging = if is_inside { inside } else { outside };
+        let staging = outside.filter(|_| !is_inside).unwrap_or(inside);
         make_dir(disk, &staging)?;
         let path = staging.join(NOTE);
         let note = disk.open(&path, OpenMode::CreateNew).doing("create", &path)?;
@@ -208,9 +210,9 @@ struct Leftovers {
 }
 
 impl Leftovers {
-    fn look(
+    fn look<'p>(
         disk: &dyn Disk,
-        stagings: [&PathBuf; 2],
+        stagings: impl Iterator<Item = &'p PathBuf>,
         elsewhere: Option<&Elsewhere>,
         metadata: Metadata,
     ) -> Result<Leftovers, BackupError> {

@@ -214,7 +214,13 @@ impl Progress {
     }
 
     fn tell(&mut self, event: Event) {
-        let Event::Copied { done, total } = event else { return self.end() };
+        let Event::Copied { done, total } = event else {
+            self.end();
+            if event == Event::Exchanging && self.is_shown {
+                eprintln!("checking every page and every revision");
+            }
+            return;
+        };
         let percent = (u128::from(done) * 100 / u128::from(total.max(1))) as u64;
         if self.is_shown && self.percent.replace(percent) != Some(percent) {
             let (done, total) = (humanized(done), humanized(total));

@@ -37,6 +37,20 @@ fn directories_that_are_there_are_kept() {
     }
 }
 
+/// An empty directory may have no name that something could be built beside.
+#[test]
+fn directories_without_a_name_are_taken() {
+    let founders = founders();
+    let usual = wanted(&founders);
+    let disk = disk_with(&Sample::default().file());
+    disk.create_dir_all(Path::new("/empty")).unwrap();
+    let unnamed = Restore { data_dir: Path::new("/empty/."), ..usual };
+    run(&disk, &unnamed).unwrap();
+    assert!(disk.contents("/empty/member/snap/db").is_some());
+    let root = Restore { data_dir: Path::new("/"), ..usual };
+    assert_eq!(refused(&disk, &root), "data-dir \"/\" not empty or could not be read");
+}
+
 #[test]
 fn files_that_are_no_snapshots_are_refused() {
     let founders = founders();
