@@ -48,6 +48,31 @@ pub(crate) enum Stop {
     Broken(&'static str),
 }
 
+impl Frame {
+    /// The kind that the data has. The kind stands outside of the checksum, so a flipped bit
+    /// makes an entry of a hard state, and the other way round; as `mainstay-wal` does, they
+    /// are told apart by what cannot be: a hard state has a term and nothing behind its
+    /// three numbers, and only an entry of kind 0 has no data.
+    pub(crate) fn true_kind(&self) -> u64 {
+        if !matches!(self.kind, METADATA | ENTRY | STATE) {
+            return self.kind;
+        }
+        let found = wire::fields(&self.data).unwrap_or_default();
+        let numbers = found.iter().take_while(|(_, value)| matches!(value, Value::Number(_)));
+        let first = match found.first() {
+            Some((1, Value::Number(first))) => *first,
+            _ => return self.kind,
+        };
+        match (numbers.count(), found.len()) {
+            (2, 2) => METADATA,
+            (3, 3) if first == 0 => ENTRY,
+            (3, 3) => STATE,
+            (3, 4) => ENTRY,
+            _ => self.kind,
+        }
+    }
+}
+
 impl Segment {
     /// The record at an offset.
     pub(crate) fn frame(&self, offset: usize) -> Result<Frame, Stop> {
@@ -222,7 +247,7 @@ impl Said {
 
     fn record(&mut self, frame: &Frame, behind: u64) -> Option<()> {
         let data = frame.data.clone();
-        match frame.kind {
+        match frame.true_kind() {
             METADATA => self.metadata = etcdserverpb::Metadata::decode(data).ok()?,
             STATE => self.state = raftpb::HardState::decode(data).ok()?,
             SNAPSHOT => {

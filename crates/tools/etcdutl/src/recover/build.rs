@@ -8,7 +8,7 @@ use mainstay_types::{Index, MemberId, Term};
 use mainstay_wal::{SnapshotMark, Wal};
 
 use super::Survivor;
-use crate::place::{DataDir, about, folder_of, plain};
+use crate::place::{DataDir, about, folder_of, keep_owner, plain};
 use crate::repair::copy;
 use crate::{Failure, Run};
 
@@ -55,6 +55,9 @@ fn build(
     let (from, target) = (DataDir::at(&best.root, ""), DataDir::at(building, ""));
     for (from, to) in [(&from.wal, &target.wal), (&from.snap, &target.snap)] {
         run.disk.create_dir_all(to).map_err(|e| about("mkdir", to, &e))?;
+        for made in [to, folder_of(to), building] {
+            keep_owner(from, made);
+        }
         for name in run.disk.list(from).map_err(|e| about("open", from, &e))? {
             let is_left =
                 name.contains(".tmp") || name.ends_with(".broken") || name.starts_with("tmp");

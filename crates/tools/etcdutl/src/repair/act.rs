@@ -152,6 +152,7 @@ fn restart_log(
     sync(run, &dir.wal)?;
     let is_moved = kept.join("wal");
     run.disk.create_dir_all(&is_moved).map_err(|e| about("mkdir", &is_moved, &e))?;
+    keep_owner(&dir.wal, &is_moved);
     for name in &old {
         let from = dir.wal.join(name);
         let to = is_moved.join(name);

@@ -223,7 +223,6 @@ struct Salvage<'p> {
     holes: Vec<Hole>,
     /// Rows of bucket `key` found on pages that nothing points to.
     orphans: Vec<(Vec<u8>, Vec<u8>)>,
-    buckets: Vec<Vec<u8>>,
 }
 
 /// The part of a bucket that a page may hold.
@@ -243,8 +242,7 @@ impl Span {
 
 impl<'p> Salvage<'p> {
     fn new(pages: &'p Pages) -> Salvage<'p> {
-        let reached = BTreeSet::new();
-        Salvage { pages, reached, holes: Vec::new(), orphans: Vec::new(), buckets: Vec::new() }
+        Salvage { pages, reached: BTreeSet::new(), holes: Vec::new(), orphans: Vec::new() }
     }
 
     fn all(&mut self, visit: &mut Visit<'_>) -> Result<(), Failure> {
@@ -326,43 +324,29 @@ impl<'p> Salvage<'p> {
         span: &Span,
         visit: &mut Visit<'_>,
     ) -> Result<(), Failure> {
-        let mut why = fault;
-        let mut before: Vec<u8> = Vec::new();
-        for i in 0..usize::from(node.header.count) {
-            let Some(row) = node.row(i) else { continue };
-            if row.key.is_empty() || row.key <= before.as_slice() || !span.holds(row.key) {
-                why.get_or_insert_with(|| format!("element {i} is out of its place"));
-                continue;
-            }
-            if row.is_bucket && span.bucket.is_empty() {
-                before = row.key.to_vec();
-                self.buckets.push(row.key.to_vec());
-                let inner = Span { bucket: row.key.to_vec(), ..Span::default() };
-                match row.bucket() {
-                    Some(BucketValue::Root { page, .. }) => self.tree(page, &inner, 0, visit)?,
-                    Some(BucketValue::Inline { page, .. }) => match Node::inline(page) {
-                        Some(inline) => {
-                            let fault = inline.fault();
-                            self.leaf(id, &inline, fault, &inner, visit)?;
-                        }
-                        None => self.hole(&inner, id, "an inline bucket without a page"),
-                    },
-                    None => self.hole(&inner, id, "a bucket without a header"),
-                }
-                continue;
-            }
-            match row_fault(&span.bucket, row.key, row.value).filter(|_| !row.is_bucket) {
-                Some(fault) => {
-                    why.get_or_insert_with(|| format!("row {}: {fault}", row.key.escape_ascii()));
-                }
-                None => {
-                    before = row.key.to_vec();
-                    visit(&span.bucket, row.key, row.value)?;
-                }
-            }
-        }
-        if let Some(why) = why {
+        // Where one thing on a page is wrong nothing else on it is proved to be right: its
+        // values have no checksum.
+        if let Some(why) = fault.or_else(|| leaf_fault(node, span)) {
             self.hole(span, id, why);
+            return Ok(());
+        }
+        for row in (0..usize::from(node.header.count)).filter_map(|i| node.row(i)) {
+            if !row.is_bucket {
+                visit(&span.bucket, row.key, row.value)?;
+                continue;
+            }
+            let inner = Span { bucket: row.key.to_vec(), ..Span::default() };
+            match row.bucket() {
+                Some(BucketValue::Root { page, .. }) => self.tree(page, &inner, 0, visit)?,
+                Some(BucketValue::Inline { page, .. }) => match Node::inline(page) {
+                    Some(inline) => {
+                        let fault = inline.fault();
+                        self.leaf(id, &inline, fault, &inner, visit)?;
+                    }
+                    None => self.hole(&inner, id, "an inline bucket without a page"),
+                },
+                None => self.hole(&inner, id, "a bucket without a header"),
+            }
         }
         Ok(())
     }
@@ -404,6 +388,22 @@ impl<'p> Salvage<'p> {
         self.orphans = rows.into_iter().collect();
         Ok(self.orphans.len())
     }
+}
+
+/// What is wrong with the rows of a leaf whose form is right.
+fn leaf_fault(node: &Node, span: &Span) -> Option<String> {
+    (0..usize::from(node.header.count)).find_map(|i| {
+        let row = node.row(i)?;
+        if !span.holds(row.key) {
+            return Some(format!("element {i} is out of its place"));
+        }
+        // etcd has buckets in the file, and rows in buckets, and nothing else.
+        if row.is_bucket != span.bucket.is_empty() {
+            return Some(format!("element {i} is not what belongs there"));
+        }
+        let fault = row_fault(&span.bucket, row.key, row.value).filter(|_| !row.is_bucket)?;
+        Some(format!("row {}: {fault}", row.key.escape_ascii()))
+    })
 }
 
 /// What is wrong with a row, as far as its bytes can tell.

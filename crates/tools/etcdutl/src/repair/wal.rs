@@ -1,6 +1,6 @@
 //! A damaged log: what of it is sound, and how it starts anew behind the db.
 
-use mainstay_membership::{Membership, V2Snapshot};
+use mainstay_membership::{Member, Membership, V2Snapshot};
 use mainstay_proto::{Message as _, etcdserverpb, raftpb, walpb};
 use mainstay_raft::{Entry, HardState, Snapshot};
 use mainstay_types::{ClusterId, Index, MemberId, Term, Version};
@@ -156,12 +156,28 @@ fn membership(
         wanted == have
     });
     Ok(match is_same {
-        true => Ok(known),
+        true => Ok(with_votes(&known, db)),
         false => {
             Err("the members of the cluster changed in the part of the log that is damaged"
                 .to_owned())
         }
     })
+}
+
+/// The membership with the votes that the db's configuration tells: in a `.snap` and in the
+/// rows of 3.5 a member that was promoted later is still a learner.
+fn with_votes(known: &Membership, db: &Db) -> Membership {
+    let learns = |id| db.conf_state.as_ref().is_some_and(|state| state.learners.contains(&id));
+    let members = known.members().cloned();
+    let mut told = Membership::new(members.map(|one| Member { is_learner: learns(one.id), ..one }));
+    for id in known.removed() {
+        // The text of an id is the key of its row.
+        let _ = told.load_removed(id.to_string().as_bytes());
+    }
+    if let Some(version) = known.version() {
+        told.set_version(version);
+    }
+    told
 }
 
 impl Sound {
@@ -215,17 +231,18 @@ impl Sound {
             self.mended += 1;
             return;
         }
+        self.mended += u64::from(fits && frame.true_kind() != frame.kind);
         if !fits || self.record(frame).is_none() {
             self.unreadable += 1;
-            // The kind stands outside of the data, and the checksum would fit if only the
-            // kind were wrong: so an entry is broken only by what says that it is one.
+            // Where only the kind is wrong the checksum fits: so what says here that it is no
+            // entry is none.
             self.broken |= !matches!(frame.kind, STATE | SNAPSHOT | METADATA);
         }
     }
 
     fn record(&mut self, frame: &Frame) -> Option<()> {
         let data = frame.data.clone();
-        match frame.kind {
+        match frame.true_kind() {
             METADATA => self.metadata = Some(etcdserverpb::Metadata::decode(data).ok()?),
             STATE => {
                 self.state = raftpb::HardState::decode(data).ok()?;
@@ -288,7 +305,14 @@ impl Sound {
             let is_last = at + 1 == self.stretches.len() && !self.broken;
             let until = if is_last || alone { u64::MAX } else { stretch.commit };
             let wanted = |entry: &&Entry| entry.index.0 > applied && entry.index.0 <= until;
-            kept.extend(stretch.entries.iter().filter(wanted).cloned());
+            let mut term = 0;
+            // Terms only rise: what says otherwise is no entry of this log.
+            let rises = |entry: &&Entry| {
+                let rises = entry.term.0 >= term;
+                term = entry.term.0;
+                rises
+            };
+            kept.extend(stretch.entries.iter().filter(wanted).take_while(rises).cloned());
         }
         let last = kept.last().map_or(applied, |entry| entry.index.0);
         let gone = seen.max(self.state.commit.unwrap_or(0));
