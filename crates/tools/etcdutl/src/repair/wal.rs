@@ -85,25 +85,7 @@ pub(super) fn restart(
         Err(what) => return refuse(&what),
     };
     let (entries, lost) = sound.behind(applied, db.voters() <= 1);
-    if let Some((first, last)) = lost {
-        plan.lost.push(format!(
-            "entries {first} to {last} of the log, or what of them can be read no more; the db has \
-             everything up to index {applied}"
-        ));
-    }
-    if sound.mended > 0 {
-        plan.warnings.push(format!(
-            "{} records of the log have one flipped bit, which their checksums tell; it is turned back",
-            sound.mended
-        ));
-    }
-    if sound.unreadable > 0 && db.voters() > 1 && lost.is_none() {
-        plan.warnings.push(
-            "a vote may have been in what cannot be read: before this member starts, make sure \
-             that its cluster has a leader"
-                .to_owned(),
-        );
-    }
+    tell(&sound, applied, lost, db.voters(), plan);
     let state = sound.hard_state(&entries, (applied, term));
     let mark = SnapshotMark {
         index: Index(applied),
@@ -124,6 +106,29 @@ pub(super) fn restart(
         snapshot,
     })));
     Ok(())
+}
+
+/// Says what is lost and what may be.
+fn tell(sound: &Sound, applied: u64, lost: Option<(u64, u64)>, voters: usize, plan: &mut Plan) {
+    if let Some((first, last)) = lost {
+        plan.lost.push(format!(
+            "entries {first} to {last} of the log, or what of them can be read no more; the db has \
+             everything up to index {applied}"
+        ));
+    }
+    if sound.mended > 0 {
+        plan.warnings.push(format!(
+            "{} records of the log have one flipped bit, which their checksums tell; it is turned back",
+            sound.mended
+        ));
+    }
+    if sound.unreadable > 0 && voters > 1 && lost.is_none() {
+        plan.warnings.push(
+            "a vote may have been in what cannot be read: before this member starts, make sure \
+             that its cluster has a leader"
+                .to_owned(),
+        );
+    }
 }
 
 /// The membership at the index that the db has applied, or why it is not known. Up to 3.5
