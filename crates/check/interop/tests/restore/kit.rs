@@ -1,8 +1,10 @@
 //! Members to save from, the programs that save and restore, and what they said.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use mainstay_interop::{Folder, Kind, Load, Member, Peer, Start, our, peer};
 
@@ -138,4 +140,79 @@ pub(crate) fn save(kind: Kind, name: &str, flags: &[&str]) -> Option<Saved> {
     assert!(!file.with_extension("db.part").exists());
     member.stop();
     Some(Saved { folder, file, data_dir: start.data_dir, told, load: RefCell::new(load), runtime })
+}
+
+/// Nothing here takes longer on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running member of any make; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    endpoint: String,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts member `name` of `cluster`, which knows it by its peer port.
+    pub(crate) fn start(
+        etcd: &Path,
+        dir: &Path,
+        name: &str,
+        ports: (u16, u16),
+        cluster: &str,
+        flags: &[&str],
+    ) -> Running {
+        let (client, peer) =
+            (format!("http://127.0.0.1:{}", ports.0), format!("http://127.0.0.1:{}", ports.1));
+        let log = dir.with_extension("log");
+        let child = Command::new(etcd)
+            .arg(format!("--name={name}"))
+            .arg(format!("--data-dir={}", dir.display()))
+            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--advertise-client-urls={client}"))
+            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-cluster={cluster}"))
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a new file"))
+            .spawn();
+        let child = child.unwrap_or_else(|e| panic!("{}: {e}", etcd.display()));
+        Running { child, endpoint: format!("127.0.0.1:{}", ports.0), log }
+    }
+
+    /// A lone member.
+    pub(crate) fn alone(etcd: &Path, dir: &Path, ports: (u16, u16), flags: &[&str]) -> Running {
+        let cluster = format!("m1=http://127.0.0.1:{}", ports.1);
+        let mut member = Running::start(etcd, dir, "m1", ports, &cluster, flags);
+        member.wait_healthy();
+        member
+    }
+
+    fn wait_healthy(&mut self) {
+        let patience = Instant::now() + PATIENCE;
+        while self.ctl(&["put", "probe", "x"]).code != Some(0) {
+            let ended = self.child.try_wait().expect("our own child").is_some();
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let end = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
+            assert!(!ended && Instant::now() < patience, "{}: {end}", self.log.display());
+        }
+    }
+
+    /// Runs our etcdctl against it.
+    pub(crate) fn ctl(&self, args: &[&str]) -> Said {
+        let endpoint = format!("--endpoints={}", self.endpoint);
+        let mut all = args.to_vec();
+        all.push(&endpoint);
+        run(&our("etcdctl"), &all)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -2,6 +2,9 @@
 //! both; and what both refuse.
 
 mod files;
+#[expect(dead_code, reason = "clients run otherwise")]
+#[path = "../kit/mod.rs"]
+mod installed;
 mod kit;
 mod old;
 mod refusals;
@@ -11,3 +14,4 @@ mod rounds;
 #[path = "../told/mod.rs"]
 mod told;
 mod trio;
+mod versions;

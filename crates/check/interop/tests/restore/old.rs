@@ -1,44 +1,9 @@
 //! Snapshots of etcd 3.4.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use mainstay_interop::{Folder, Kind, Peer, Start, free_ports, our, peer};
 
 use crate::files::are_same;
-use crate::kit::{must, restore, run};
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start_34(etcd: &Path, dir: &Path, ports: (u16, u16)) -> Running {
-    let (client, peer) =
-        (format!("http://127.0.0.1:{}", ports.0), format!("http://127.0.0.1:{}", ports.1));
-    let child = Command::new(etcd)
-        .args(["--name=m1", &format!("--data-dir={}", dir.display())])
-        .args([
-            format!("--listen-client-urls={client}"),
-            format!("--advertise-client-urls={client}"),
-        ])
-        .args([
-            format!("--listen-peer-urls={peer}"),
-            format!("--initial-advertise-peer-urls={peer}"),
-        ])
-        .arg(format!("--initial-cluster=m1={peer}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    Running(child.unwrap_or_else(|e| panic!("{}: {e}", etcd.display())))
-}
+use crate::kit::{Running, must, restore};
 
 #[test]
 fn what_3_4_saved_is_restored() {
@@ -49,11 +14,7 @@ fn what_3_4_saved_is_restored() {
     let endpoint = format!("--endpoints=127.0.0.1:{}", ports.0);
     let file = folder.path().join("s.db");
     {
-        let _member = start_34(&etcd, &folder.path().join("34.etcd"), ports);
-        let patience = Instant::now() + Duration::from_secs(60);
-        while run(&ctl, &["put", "k0", "v0", &endpoint]).code != Some(0) {
-            assert!(Instant::now() < patience, "3.4 does not come up");
-        }
+        let _member = Running::alone(&etcd, &folder.path().join("34.etcd"), ports, &[]);
         for n in 1..30 {
             must(&ctl, &["put", &format!("k{}", n % 7), &format!("v{n}"), &endpoint]);
         }

@@ -1,27 +1,12 @@
 //! All members of a cluster from one file.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mainstay_interop::{Folder, Kind, Peer, free_ports, our, peer};
 
 use crate::files::are_same;
-use crate::kit::{must, run, save};
-
-/// Nothing here takes longer on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A member that is killed when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::kit::{PATIENCE, Running, must, run, save};
 
 struct Trio {
     folder: Folder,
@@ -69,7 +54,12 @@ impl Trio {
 
     /// Starts all three; they become a cluster, know every key, and take writes.
     fn serves(&self, etcd: &Path, by: &str, revision: i64) {
-        let members: Vec<Running> = (0..3).map(|n| self.spawn(etcd, by, n)).collect();
+        let members: Vec<Running> = (0..3)
+            .map(|n| {
+                let (dir, name) = (self.dir(by, n), format!("m{n}"));
+                Running::start(etcd, &dir, &name, self.ports[n], &self.cluster(), &[])
+            })
+            .collect();
         let endpoints: Vec<String> =
             (0..3).map(|n| format!("127.0.0.1:{}", self.ports[n].0)).collect();
         let all = format!("--endpoints={}", endpoints.join(","));
@@ -95,24 +85,6 @@ impl Trio {
             "{hashes:?}"
         );
         drop(members);
-    }
-
-    fn spawn(&self, etcd: &Path, by: &str, n: usize) -> Running {
-        let client = format!("http://127.0.0.1:{}", self.ports[n].0);
-        let log = std::fs::File::create(self.dir(by, n).with_extension("log")).expect("a new file");
-        let child = Command::new(etcd)
-            .arg(format!("--name=m{n}"))
-            .arg(format!("--data-dir={}", self.dir(by, n).display()))
-            .arg(format!("--listen-client-urls={client}"))
-            .arg(format!("--advertise-client-urls={client}"))
-            .arg(format!("--listen-peer-urls={}", self.peer_url(n)))
-            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url(n)))
-            .arg(format!("--initial-cluster={}", self.cluster()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        Running(child.unwrap_or_else(|e| panic!("{}: {e}", etcd.display())))
     }
 }
 
