@@ -153,16 +153,17 @@ fn restart_log(
     let is_moved = kept.join("wal");
     run.disk.create_dir_all(&is_moved).map_err(|e| about("mkdir", &is_moved, &e))?;
     keep_owner(&dir.wal, &is_moved);
+    sync(run, kept)?;
+    for name in &old {
+        // Not renamed: the log may lie on another disk, and of a rename from one folder to
+        // another a power cut may leave only that it is gone from the first.
+        let from = dir.wal.join(name);
+        copy(run, &from, &is_moved.join(name), length(run, &from)?)?;
+    }
     for name in &old {
         let from = dir.wal.join(name);
-        let to = is_moved.join(name);
-        if run.disk.rename(&from, &to).is_err() {
-            // The log lies on another disk.
-            copy(run, &from, &to, length(run, &from)?)?;
-            run.disk.remove_file(&from).map_err(|e| about("remove", &from, &e))?;
-        }
+        run.disk.remove_file(&from).map_err(|e| about("remove", &from, &e))?;
     }
-    sync(run, &is_moved)?;
     sync(run, &dir.wal)
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use mainstay_backend::{Backend, Batch, Bucket, KeyRow, OpenOptions, meta};
+use mainstay_env::Disk;
 use mainstay_env_os::OsDisk;
 use mainstay_etcdutl::{Failure, Run};
 use mainstay_membership::{Member, Membership};
@@ -64,13 +65,17 @@ pub(crate) fn run(dir: &Path, line: &str) -> Said {
 }
 
 pub(crate) fn run_as(called: &str, dir: &Path, line: &str) -> Said {
+    run_on(Arc::new(OsDisk::new()), called, dir, line)
+}
+
+pub(crate) fn run_on(disk: Arc<dyn Disk>, called: &str, dir: &Path, line: &str) -> Said {
     let root = dir.to_string_lossy();
     let words = line
         .split_whitespace()
         .map(|word| word.replace("$D", &root).replace("$S", &format!("{root}/member/snap/db")));
     let args: Vec<String> = words.collect();
     let (mut out, mut log) = (Vec::new(), Vec::new());
-    let mut run = Run::new(Arc::new(OsDisk::new()), &mut out, &mut log);
+    let mut run = Run::new(disk, &mut out, &mut log);
     let result = mainstay_etcdutl::run(called, &args, &mut run);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Said { out: text(out), log: text(log), result }

@@ -1,5 +1,6 @@
 //! Every command on made-up data directories.
 
+mod crash;
 mod dump;
 mod hostile;
 mod made;
