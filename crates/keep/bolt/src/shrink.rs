@@ -24,7 +24,7 @@ use crate::{Bolt, Reader};
 /// Branches looked at in one slice, so that a slice that finds nothing ends, too.
 const BRANCHES_MAX: usize = 2048;
 /// Leaves looked into in one slice when they are packed.
-const LEAVES_MAX: usize = 8192;
+const LEAVES_MAX: usize = 2048;
 /// A leaf that is less full than this much of its page is packed together with its neighbours.
 const SPARSE: (usize, usize) = (1, 2);
 

@@ -75,6 +75,8 @@ struct Work {
     /// Size before the last pass.
     size: u64,
     waiting_since: Option<Duration>,
+    /// Nothing is moved: the file only still has to be cut where a commit, or a crash, left it.
+    only_cuts: bool,
     asked: Option<Asked>,
 }
 
@@ -100,6 +102,14 @@ impl Committer {
         let now = self.clock.now();
         let (size, in_use) = (self.backend.size(), self.backend.size_in_use());
         let free = size.saturating_sub(in_use);
+        // An error is the next commit's to tell.
+        if matches!(self.backend.shrinking(), Ok(Shrinking::Settling | Shrinking::Waiting)) {
+            let before = (size, in_use);
+            let (waiting_since, asked) = (None, None);
+            let work = Work { begun: now, before, size, waiting_since, only_cuts: true, asked };
+            (self.shrinker.work, self.shrinker.due) = (Some(work), Some(now + SLICE_EVERY));
+            return;
+        }
         let shrinker = &mut self.shrinker;
         let pressing = self.quota.is_some_and(|quota| size * 100 >= quota * PRESSING_PERCENT);
         let (free_min, percent) = match pressing {
@@ -208,7 +218,8 @@ impl Committer {
             }
             _ => (now, (size, in_use)),
         };
-        self.shrinker.work = Some(Work { begun, before, size, waiting_since: None, asked });
+        self.shrinker.work =
+            Some(Work { begun, before, size, waiting_since: None, only_cuts: false, asked });
         self.shrinker.due = Some(now);
         Ok(())
     }
@@ -271,7 +282,7 @@ impl Committer {
                 .begin(Some(asked))
                 .map_or_else(|f| Turn::Committed(Err(f)), |()| Turn::Looked);
         }
-        if work.asked.is_none() {
+        if work.asked.is_none() && !work.only_cuts {
             tracing::info!(
                 "current-db-size-bytes-diff" = size as i64 - work.before.0 as i64,
                 "current-db-size-bytes" = size,
@@ -280,7 +291,7 @@ impl Committer {
                 "gave unused space back"
             );
         }
-        if !smaller {
+        if !smaller && !work.only_cuts {
             self.shrinker.rest_until = now + REST;
         }
         self.shrinker.work = Some(work);
