@@ -56,7 +56,8 @@ impl KeyRows {
         if kv.create_revision < 1 || kv.create_revision > kv.mod_revision {
             return Err(format!("the key-value was created at revision {}", kv.create_revision));
         }
-        if kv.version < 1 || kv.version > REVISION_MAX {
+        // 0 is taken for 1, as a start does.
+        if kv.version < 0 || kv.version > REVISION_MAX {
             return Err(format!("the key-value has version {}", kv.version));
         }
         Ok(())
@@ -248,7 +249,7 @@ mod tests {
             KeyValueRef { key: b"", ..kv() },
             KeyValueRef { create_revision: 6, ..kv() },
             KeyValueRef { create_revision: 0, ..kv() },
-            KeyValueRef { version: 0, ..kv() },
+            KeyValueRef { version: -1, ..kv() },
         ];
         for kv in wrong {
             let value = encode_key_value(&kv);
