@@ -63,7 +63,7 @@ fn interrupted(folder: &Folder) {
     assert!(steps > 5, "{steps} steps");
     let (mut before, mut after) = (0, 0);
     // All of them on request; a few are enough every day.
-    let every = std::env::var("ETCDUTL_STEPS").map_or((steps / 10).max(1), |_| 1);
+    let every = std::env::var("ETCDUTL_STEPS").map_or((steps / 5).max(1), |_| 1);
     for step in (1..=steps).rev().step_by(usize::try_from(every).expect("small")) {
         let disk = damaged.copy();
         disk.cut_at(step);

@@ -103,9 +103,9 @@ fn no_command_falls_over_damaged_files() {
     let right = entries(&sound.0);
     assert_eq!(right.len(), 60);
     let mut repaired = 0;
-    // More of them on request; some figures below are about the first sixty.
+    // More of them on request; some figures below are about the first forty.
     let asked = std::env::var("ETCDUTL_SEEDS").ok().and_then(|text| text.parse().ok());
-    for seed in 1..=asked.unwrap_or(60) {
+    for seed in 1..=asked.unwrap_or(40) {
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let folder = Folder::new();
         copy(&sound.0, &folder.0);
@@ -142,5 +142,5 @@ fn no_command_falls_over_damaged_files() {
         let _ = run(&folder.0, "defrag --data-dir $D");
         let _ = run(&folder.0, "migrate --data-dir $D --target-version 3.6");
     }
-    assert!(repaired > 10, "only {repaired} were repaired");
+    assert!(repaired > 8, "only {repaired} were repaired");
 }
