@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub use asks::Told;
 pub use load::{Load, Report};
 use mainstay_bench::{Hosts, HostsError};
-pub use make::Make;
+pub use make::{Make, Real};
 pub use node::Node;
 pub use wire::Wire;
 
@@ -119,7 +119,8 @@ impl Plan {
         for n in 0..cluster.nodes.len() {
             let mut flags = vec![initial.clone(), "--initial-cluster-state=new".to_owned()];
             if cluster.nodes[n].make == Make::Ours {
-                flags.push("--initial-cluster-version=3.5".to_owned());
+                let version = Real::of_this_run().cluster_version();
+                flags.push(format!("--initial-cluster-version={version}"));
             }
             cluster.spawn(n, &flags);
         }

@@ -83,6 +83,15 @@ fn missing(what: &str) -> Option<PathBuf> {
     None
 }
 
+/// The folder that programs are built into.
+fn beside() -> PathBuf {
+    // A test's own binary is in target/PROFILE/deps, a program in target/PROFILE.
+    let me = std::env::current_exe().expect("a running test has a path");
+    let folder = me.parent().expect("a program lies in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    folder.expect("target/PROFILE").to_owned()
+}
+
 /// Our own program of this name, built when it is not up to date; or the one in the
 /// folder that `MAINSTAY_OURS` names, as it is, for long runs of a release.
 ///
@@ -94,11 +103,7 @@ pub fn our(name: &str) -> PathBuf {
         return PathBuf::from(folder).join(name);
     }
     let folder = BUILT.get_or_init(|| {
-        // A test's own binary is in target/PROFILE/deps, a program in target/PROFILE.
-        let me = std::env::current_exe().expect("a running test has a path");
-        let folder = me.parent().expect("a program lies in a folder");
-        let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
-        let folder = folder.expect("target/PROFILE").to_owned();
+        let folder = beside();
         let mut build = Command::new(env!("CARGO"));
         build.args([
             "build",

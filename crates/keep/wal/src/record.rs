@@ -259,14 +259,22 @@ fn read_snapshot(data: &[u8]) -> Result<SnapshotMark, Unreadable> {
     }
 }
 
+/// Reads a number that has this tag.
+fn number(reader: &mut Reader<'_>, tag: u8) -> Option<u64> {
+    reader.tag(tag)?;
+    reader.number()
+}
+
 /// Reads three numbers with the tags 1, 2 and 3.
 fn three_numbers(reader: &mut Reader<'_>) -> Option<[u64; 3]> {
-    let mut numbers = [0; 3];
-    for (number, tag) in numbers.iter_mut().zip([0x08, 0x10, 0x18]) {
-        reader.tag(tag)?;
-        *number = reader.number()?;
-    }
-    Some(numbers)
+    Some([number(reader, 0x08)?, number(reader, 0x10)?, number(reader, 0x18)?])
+}
+
+/// Reads kind, term and index of an entry. Go leaves a kind of 0 out from 3.7 on; all else,
+/// and whatever else it writes into a log, it still spells out.
+fn entry_numbers(reader: &mut Reader<'_>) -> Option<[u64; 3]> {
+    let kind = if reader.bytes.first() == Some(&0x08) { number(reader, 0x08)? } else { 0 };
+    Some([kind, number(reader, 0x10)?, number(reader, 0x18)?])
 }
 
 fn read_state(data: &[u8]) -> Result<HardState, Unreadable> {
@@ -291,7 +299,7 @@ fn read_entry(data: &[u8]) -> Result<Entry, Unreadable> {
         found: found.into(),
     };
     let mut reader = Reader { bytes: data, at: 0 };
-    let [kind, term, index] = three_numbers(&mut reader).ok_or_else(|| wrong("other fields"))?;
+    let [kind, term, index] = entry_numbers(&mut reader).ok_or_else(|| wrong("other fields"))?;
     let payload = if reader.at_end() {
         &[]
     } else {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_bench::Hosts;
 
-use super::Make;
+use super::{Make, Real};
 
 /// How long a process may take to end after SIGTERM.
 const END_PATIENCE: Duration = Duration::from_secs(20);
@@ -134,13 +134,15 @@ impl Node {
         if self.make == Make::Ours {
             command.args(&self.ours);
         }
+        let named_as_today =
+            self.make == Make::Ours || Real::of_this_run().cluster_version() > "3.5";
         match self.make {
             _ if self.catch_up == 0 => {}
-            Make::Ours => {
+            _ if named_as_today => {
                 command.arg(format!("--snapshot-catchup-entries={}", self.catch_up));
             }
             // Its name of those days.
-            Make::Go => {
+            _ => {
                 command.arg(format!("--experimental-snapshot-catchup-entries={}", self.catch_up));
             }
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mainstay_interop::cluster::{Cluster, Load, Make, Plan};
+use mainstay_interop::cluster::{Cluster, Load, Make, Plan, Real};
 use mainstay_interop::{Peer, peer};
 
 /// Processes that the script has started; killed when dropped.
@@ -77,7 +77,8 @@ fn the_script_rolls_a_cluster() {
         assert!(rolled.status.success(), "{told}");
         eprint!("{told}");
         load.wait_for_member(&mut cluster, n, 50);
-        assert_eq!(cluster.cluster_version(n).as_deref(), Some("3.5.0"));
+        let version = cluster.cluster_version(n);
+        assert_eq!(version, Some(Real::of_this_run().cluster_version_told()));
     }
     let report = load.finish(&mut cluster).unwrap_or_else(|why| panic!("{why}"));
     eprintln!("{}\n{:#?}", report.line(), report.words);

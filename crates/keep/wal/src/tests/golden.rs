@@ -16,7 +16,7 @@ use mainstay_proto::{Message, etcdserverpb};
 use mainstay_types::{Index, MemberId, Term};
 
 use super::support::{create, dir, open, small_segments};
-use crate::record::{Content, Encoder, LENGTH_BYTES, Length, Record};
+use crate::record::{Content, Encoder, Kind, LENGTH_BYTES, Length, Record};
 use crate::{SnapshotMark, Wal, WalOptions, read, snap, valid_snapshots};
 
 const SEGMENT: &[u8] = include_bytes!("golden/3.5.16.wal");
@@ -301,4 +301,23 @@ fn our_log_of_the_same_records_differs_only_in_hard_states() {
     assert_eq!(first[0], "crc");
     assert!(first[1].starts_with("metadata"));
     assert_eq!(first[2..], ["snapshot 0 0"]);
+}
+
+/// Go leaves the kind of an ordinary entry out from 3.7 on (bytes of a log of 3.7.3).
+#[test]
+fn entries_of_3_7_are_read() {
+    let read = |data: &[u8]| {
+        Content::read(Kind::Entry, data).map(|content| describe(&content)).unwrap_or_default()
+    };
+    assert_eq!(read(&[0x10, 2, 0x18, 6]), "entry 0 2 6");
+    assert_eq!(read(&[0x10, 2, 0x18, 7, 0x22, 1, 0x2a]), "entry 0 2 7 2a");
+    assert_eq!(read(&[0x08, 1, 0x10, 1, 0x18, 1, 0x22, 1, 0x10]), "entry 1 1 1 10");
+    // Nothing else may be missing, and no other kind of record reads like it.
+    for wrong in [&[0x10, 2][..], &[0x18, 6], &[0x08, 0, 0x18, 6], &[0x10, 0, 0x18, 6], &[]] {
+        assert_eq!(read(wrong), "", "{wrong:x?}");
+    }
+    let entry = [0x10, 2, 0x18, 6];
+    for kind in [Kind::Metadata, Kind::State, Kind::Snapshot] {
+        assert!(Content::read(kind, &entry).is_err(), "{kind:?}");
+    }
 }
