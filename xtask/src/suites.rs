@@ -23,7 +23,7 @@ pub(crate) fn everyday() -> Result<(), String> {
     cargo(&["test", "--workspace", "--locked", "--doc"])
 }
 
-/// The long ones, and what only a build with failure points has.
+/// The long ones, those of them that other versions of etcd take part in, and what only a build with failure points has.
 pub(crate) fn long() -> Result<(), String> {
     let all = programs()?;
     if let Some(gone) = LONG.iter().find(|name| !all.contains(**name)) {
@@ -32,7 +32,26 @@ pub(crate) fn long() -> Result<(), String> {
     let mut args = vec!["test", "--workspace", "--locked"];
     args.extend(LONG.iter().flat_map(|name| ["--test", name]));
     cargo(&args)?;
+    for version in ["3.6", "3.7"] {
+        beside(version)?;
+    }
     cargo(&["test", "--locked", "-p", "mainstay-failpoints", "--features", "on"])
+}
+
+/// Clusters that roll, and members that join, with live members of another minor.
+fn beside(version: &str) -> Result<(), String> {
+    eprintln!("mixed clusters with etcd {version}");
+    let status = Command::new("cargo")
+        .args(["test", "--workspace", "--locked", "--test", "mixed", "--"])
+        .args(["rolling::", "joining::"])
+        .env("MAINSTAY_MIXED_WITH", version)
+        .status()
+        .map_err(|e| format!("cargo: {e}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("mixed clusters with etcd {version} failed"))
+    }
 }
 
 /// The names of all test programs of the workspace.

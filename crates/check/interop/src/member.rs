@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Peer, our, peer};
+use crate::cluster::Make;
+use crate::our;
 
 /// Whose binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Start {
     pub fn command(&self) -> Option<Command> {
         let binary = match self.kind {
             Kind::Ours => our("etcd"),
-            Kind::Real => peer(Peer::Etcd)?,
+            Kind::Real => Make::Go.binary()?,
         };
         let client = format!("http://127.0.0.1:{}", self.ports.0);
         let peer = format!("http://127.0.0.1:{}", self.ports.1);

@@ -85,6 +85,12 @@ impl Real {
         format!("{}.0", self.cluster_version())
     }
 
+    /// Whether it decides some entries otherwise while authentication is on (before 3.5.33,
+    /// 3.6.14 and 3.7.1).
+    pub fn decides_otherwise(self) -> bool {
+        matches!(self, Real::Named | Real::Newest35)
+    }
+
     fn binary(self) -> Option<PathBuf> {
         match self {
             Real::Named => peer(Peer::Etcd),
