@@ -1,8 +1,9 @@
 //! Whose binary a member of a cluster runs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use crate::{Peer, beside, missing, our, peer, tool};
 
@@ -91,7 +92,11 @@ impl Real {
         matches!(self, Real::Named | Real::Newest35)
     }
 
-    fn binary(self) -> Option<PathBuf> {
+    /// The program, or `None` after saying that it is missing.
+    ///
+    /// # Panics
+    /// As [`Make::binary`].
+    pub fn binary(self) -> Option<PathBuf> {
         match self {
             Real::Named => peer(Peer::Etcd),
             Real::Newest35 => newest(),
@@ -110,12 +115,10 @@ fn newest() -> Option<PathBuf> {
 
 /// The Go test that is a member, as a program of its own beside ours.
 fn built(module: &str, version: &str) -> Option<PathBuf> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(path) = BUILT.get() {
-        return Some(path.clone());
-    }
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let go = tool("go", "version")?;
-    let path = BUILT.get_or_init(|| {
+    let mut built = BUILT.lock().expect("nobody panics with it but who builds");
+    let path = built.entry(version.to_owned()).or_insert_with(|| {
         let path = beside().join(format!("go-member-{version}"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go-member").join(module);
         let mut build = Command::new(go);

@@ -2,9 +2,6 @@
 //! both; and what both refuse.
 
 mod files;
-#[expect(dead_code, reason = "clients run otherwise")]
-#[path = "../kit/mod.rs"]
-mod installed;
 mod kit;
 mod old;
 mod refusals;

@@ -1,22 +1,11 @@
 //! Snapshots of 3.6 and 3.7, both ways: their servers are built from etcd's own modules.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use mainstay_interop::{Folder, Peer, free_ports, our, peer, tool};
+use mainstay_interop::cluster::Real;
+use mainstay_interop::{Folder, Peer, free_ports, our, peer};
 
-use crate::installed::{bring, installed, sources};
 use crate::kit::{Running, must};
-
-/// The server that `servers/NAME` names, built; `None` after saying that it cannot be.
-fn server(name: &str) -> Option<PathBuf> {
-    let go = tool("go", "version")?;
-    let (folder, from) = (installed(name), sources("servers").join(name));
-    let program = folder.join("etcd");
-    let mut build = Command::new(go);
-    build.arg("build").arg("-C").arg(&from).arg("-o").arg(&program).arg(".");
-    bring(&folder, &from.join("go.mod"), &mut [build]).then_some(program)
-}
 
 /// What is compared: every key with its revisions and lease, and the hash of the history.
 fn told(member: &Running) -> (serde_json::Value, serde_json::Value) {
@@ -69,11 +58,13 @@ fn comes_back(
     }
 }
 
-fn there_and_back(name: &str, flag: &str) {
-    let (Some(etcd), Some(old)) = (server(name), peer(Peer::Etcd)) else { return };
+fn there_and_back(real: Real) {
+    let (Some(etcd), Some(old)) = (real.binary(), peer(Peer::Etcd)) else { return };
+    let version = real.cluster_version();
+    let flag = format!("--initial-cluster-version={version}");
     let ours = our("etcd");
-    for (maker, flags) in [(&etcd, &[][..]), (&ours, &[flag][..])] {
-        let folder = Folder::new(&format!("restore-{name}"));
+    for (maker, flags) in [(&etcd, &[][..]), (&ours, &[flag.as_str()][..])] {
+        let folder = Folder::new(&format!("restore-{version}"));
         let file = folder.path().join("s.db");
         let ports = free_ports();
         let member = Running::alone(maker, &folder.path().join("source"), ports, flags);
@@ -92,10 +83,10 @@ fn there_and_back(name: &str, flag: &str) {
 
 #[test]
 fn snapshots_of_3_6_and_ours_at_3_6() {
-    there_and_back("v3_6", "--initial-cluster-version=3.6");
+    there_and_back(Real::V36);
 }
 
 #[test]
 fn snapshots_of_3_7_and_ours_at_3_7() {
-    there_and_back("v3_7", "--initial-cluster-version=3.7");
+    there_and_back(Real::V37);
 }
