@@ -15,6 +15,7 @@ use mainstay_apply::{Alarms, ApplyError, Machine, Reply};
 use mainstay_backend::Backend;
 use mainstay_membership::Membership;
 use mainstay_mvcc::{HashKv, MvccError, View};
+use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::{ClusterId, Index, LeaseId, MemberId, Term};
 use prost::Message;
 use tokio::sync::oneshot;
@@ -201,6 +202,38 @@ impl Handle {
             }
             reply?
         }
+    }
+
+    /// Proposes a compaction. A physical one that has been applied is waited for as long as the
+    /// deletion of its rows takes, as in etcd: that may be longer than a request's time.
+    ///
+    /// # Errors
+    /// As [`Handle::propose`].
+    pub async fn compact(&self, request: &pb::CompactionRequest) -> Result<Reply, RequestError> {
+        let (id, mut answer) = self.start_proposal(RequestField::Compaction, request)?;
+        let guard = Forget::new(&self.shared.waiters, id);
+        let started = self.shared.clock.now();
+        let reply = loop {
+            match tokio::time::timeout(self.request_timeout(), &mut answer).await {
+                Ok(Ok(reply)) => break Ok(reply),
+                Ok(Err(_)) => break Err(RequestError::Stopped),
+                Err(_) if request.physical && self.deletes_rows_of(request.revision) => {}
+                Err(_) => break Err(self.timeout_since(started)),
+            }
+        };
+        match reply {
+            Ok(_) => guard.answered(),
+            Err(_) => {
+                self.shared.cells.proposals_failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        reply?
+    }
+
+    /// Whether a compaction at this revision or a later one is applied, and not at its end.
+    fn deletes_rows_of(&self, revision: i64) -> bool {
+        let finished = self.shared.backend.meta().ok().and_then(|meta| meta.finished_compaction);
+        self.view().compact_revision() >= revision && finished.is_none_or(|at| at < revision)
     }
 
     fn start_proposal<M: Message>(

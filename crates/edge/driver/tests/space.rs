@@ -87,7 +87,7 @@ async fn thin_out(handle: &Handle, keys: usize) {
     }
     let revision = handle.view().revision();
     let compact = pb::CompactionRequest { revision, physical: true };
-    handle.propose(RequestField::Compaction, &compact).await.expect("a compaction");
+    handle.compact(&compact).await.expect("a compaction");
 }
 
 /// Waits until it holds.
@@ -254,4 +254,29 @@ fn a_start_rewrites_the_file_when_that_frees_enough() {
     start(&scratch, options(2)).stop();
     assert!(scratch.bytes() < full / 4, "{} of {full} bytes", scratch.bytes());
     check(&scratch, KEYS);
+}
+
+#[test]
+fn a_physical_compaction_is_answered_at_its_end_however_long_it_takes() {
+    let scratch = Scratch::new("physical");
+    let pause = Duration::from_millis(100);
+    let options = Options { compaction_batch: 8, compaction_pause: pause, ..Options::default() };
+    let longer = options.request_timeout() + Duration::from_secs(1);
+    let mut driver = start(&scratch, options);
+    block_on(async {
+        driver.ready().await;
+        let handle = driver.handle();
+        for _ in 0..8 {
+            fill(&handle, 100, 10).await;
+        }
+        let begun = Instant::now();
+        let revision = handle.view().revision();
+        let request = pb::CompactionRequest { revision, physical: true };
+        handle.compact(&request).await.expect("its end");
+        assert!(begun.elapsed() > longer, "a test of nothing: {:?}", begun.elapsed());
+        handle.backend().commit().expect("a commit");
+        let finished = handle.backend().meta().expect("read").finished_compaction;
+        assert_eq!(finished, Some(revision));
+    });
+    driver.stop();
 }

@@ -228,7 +228,10 @@ impl Member for Bridge {
         request: pb::CompactionRequest,
     ) -> Result<pb::CompactionResponse, Status> {
         let physical = request.physical;
-        let reply = proposal!(self, Compaction, &request)?;
+        let reply = match self.handle.compact(&request).await.map_err(refused)? {
+            Reply::Compaction(reply) => reply,
+            other => return wrong_kind(other),
+        };
         if physical {
             self.committed().await?;
         }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mainstay_bolt::{Bolt, Error};
+use mainstay_bolt::{Bolt, Error, Goal};
 use mainstay_env_sim::{FailingCall, SimDisk, Unsynced};
 
 use crate::support::{Generator, PATH, State, open, options, read_all};
@@ -110,7 +110,10 @@ fn a_full_disk_changes_nothing_and_may_be_tried_again() {
         disk.set_capacity(Some(len));
         let before = state.clone();
         let batch = generator.batch(&mut state);
-        match bolt.commit(batch.clone()) {
+        if generator.dice.one_in(6) {
+            bolt.shrink(Goal { bytes: bolt.reader().in_use(), pack: generator.dice.one_in(2) });
+        }
+        match bolt.commit_moving(batch.clone(), 16 << 10) {
             Ok(_) => {}
             Err(Error::Full { .. }) => {
                 refused += 1;
