@@ -118,8 +118,8 @@ fn run(seed: u64, page_size: usize, batches: usize) -> u64 {
 #[test]
 fn rows_and_readers_stay_while_the_file_shrinks() {
     let cuts: u64 =
-        (100..110).map(|seed| run(seed, if seed < 106 { 1024 } else { 4096 }, 60)).sum();
-    assert!(cuts > 20, "{cuts} cuts");
+        (100..107).map(|seed| run(seed, if seed < 104 { 1024 } else { 4096 }, 60)).sum();
+    assert!(cuts > 12, "{cuts} cuts");
 }
 
 /// Cuts the power before and in the middle of every step.
@@ -162,10 +162,10 @@ fn trace(seed: u64, commits: usize) -> (u64, u64) {
 
 #[test]
 fn a_power_cut_at_any_step_of_shrinking_loses_nothing() {
-    let found: Vec<_> = (20..24).map(|seed| trace(seed, 40)).collect();
+    let found: Vec<_> = (20..23).map(|seed| trace(seed, 40)).collect();
     let cuts: u64 = found.iter().map(|(cuts, _)| cuts).sum();
     let shortened: u64 = found.iter().map(|(_, shortened)| shortened).sum();
-    assert!(cuts > 1000 && shortened > 8, "{cuts} power cuts, {shortened} cuts of the file");
+    assert!(cuts > 1000 && shortened > 5, "{cuts} power cuts, {shortened} cuts of the file");
 }
 
 fn key(n: u32) -> Bytes {
