@@ -17,9 +17,9 @@ use crate::handle::RequestError;
 /// disk writes, moves the 200 MB that are left of 2 GB in half a minute.
 const SLICE_BYTES: u64 = 1 << 20;
 const SLICE_EVERY: Duration = Duration::from_millis(100);
-/// A slice while a client waits for the end: larger, but still written and synced in a few
-/// milliseconds, because the log's syncs wait behind it.
-const ASKED_SLICE_BYTES: u64 = 1 << 20;
+/// A slice while a client waits for the end: as there is less pause between them it is smaller,
+/// because the log's syncs wait behind it.
+const ASKED_SLICE_BYTES: u64 = 512 << 10;
 /// The shortest pause after one; it is at least as long as the slice took, so that the disk is
 /// the log's half of the time.
 const ASKED_PAUSE: Duration = Duration::from_millis(5);
@@ -293,6 +293,11 @@ impl Committer {
         }
         if !smaller && !work.only_cuts {
             self.shrinker.rest_until = now + REST;
+        } else if smaller && size.saturating_sub(in_use) * 100 > size * LASTING_FREE_PERCENT {
+            // What was in the way is not any more, or more has become free meanwhile.
+            self.shrinker.work = Some(work);
+            self.tell_asked(Ok(()));
+            return self.begin(None).map_or_else(|f| Turn::Committed(Err(f)), |()| Turn::Looked);
         }
         self.shrinker.work = Some(work);
         self.tell_asked(Ok(()));
