@@ -174,3 +174,6 @@ pub const METRIC_REASONS_MAX: usize = 32;
 
 /// Bytes of a snapshot file that a restore holds at once (ours).
 pub const RESTORE_PIECE_BYTES: usize = 1 << 20;
+
+/// Clients that may wait for one defragmentation; one more is told to try again (ours).
+pub const DEFRAGMENTS_WAITING_MAX: usize = 1024;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mainstay_backend::bolt::{Goal, Shrinking};
 use mainstay_failpoints::{fail_point, fail_value};
+use mainstay_types::limits::DEFRAGMENTS_WAITING_MAX;
 
 use super::{Committer, Failure, Orders, Slot, answer};
 use crate::handle::RequestError;
@@ -111,7 +112,7 @@ impl Committer {
             return;
         }
         let shrinker = &mut self.shrinker;
-        let pressing = self.quota.is_some_and(|quota| size * 100 >= quota * PRESSING_PERCENT);
+        let pressing = self.quota.is_some_and(|quota| size >= quota / 100 * PRESSING_PERCENT);
         let (free_min, percent) = match pressing {
             true => (PRESSING_FREE_MIN, PRESSING_FREE_PERCENT),
             false => (FREE_MIN, LASTING_FREE_PERCENT),
@@ -166,7 +167,12 @@ impl Committer {
     /// A defragmentation was asked for. Who asks while one is under way gets its answer.
     pub(super) fn defragment(&mut self, orders: &Orders, slot: Slot) -> Result<(), Failure> {
         if let Some(asked) = self.shrinker.work.as_mut().and_then(|work| work.asked.as_mut()) {
-            asked.slots.push(slot);
+            if asked.slots.len() < DEFRAGMENTS_WAITING_MAX {
+                asked.slots.push(slot);
+            } else {
+                // The client may have gone.
+                let _ = slot.send(Err(RequestError::TooManyRequests));
+            }
             return Ok(());
         }
         if let Err(failure) = self.commit(orders) {
