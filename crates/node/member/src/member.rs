@@ -55,6 +55,8 @@ pub struct Member {
     applied: Index,
     waiting: VecDeque<Waiting>,
     held: VecDeque<Held>,
+    /// Whose host refuses proposals, and when it first and last did.
+    refusing: Option<(MemberId, u64, u64)>,
     reading: Option<Reading>,
     newest_read: u64,
     /// Who leads since when, as last told.
@@ -97,6 +99,7 @@ impl Member {
             applied,
             waiting: VecDeque::new(),
             held: VecDeque::new(),
+            refusing: None,
             reading: None,
             newest_read: 0,
             told_leader: None,
@@ -240,8 +243,18 @@ impl Member {
     /// tick: by then it may be known to be gone. (etcd forgets them, and whoever asked hears
     /// of it when his patience ends.)
     fn unsent(&mut self, message: Message) {
-        if message.kind == MessageKind::Prop && message.from == self.config.raft.id {
-            self.hold(message, self.now + 1);
+        if message.kind != MessageKind::Prop || message.from != self.config.raft.id {
+            return;
+        }
+        let (patience, now) = (self.config.proposal_patience_ticks, self.now);
+        let first = match self.refusing {
+            Some((to, first, last)) if to == message.to && now <= last + patience => first,
+            _ => now,
+        };
+        self.refusing = Some((message.to, first, now));
+        // Who asked has given up by then: nothing may happen long after that.
+        if now < first + patience {
+            self.hold(message, now + 1);
         }
     }
 

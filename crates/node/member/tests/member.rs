@@ -335,6 +335,18 @@ fn proposals_that_did_not_get_through_are_made_again() {
     member.feed(beat(MemberId(3), Term(6)));
     let last = proposals(&mut member).remove(0);
     assert_eq!((last.to, &last.entries), (MemberId(3), &first.entries));
+    // Not for ever to one that hears of nothing: who asked has given up.
+    let mut again = last.clone();
+    let mut tries = 0;
+    loop {
+        member.feed(Input::Unsent(again));
+        member.feed(beat(MemberId(3), Term(6)));
+        member.feed(Input::Tick);
+        let Some(next) = proposals(&mut member).pop() else { break };
+        (again, tries) = (next, tries + 1);
+        assert!(tries < 100, "it goes on for ever");
+    }
+    assert!(tries > 50, "{tries}");
     // What another member sent is the leader's to answer for.
     member.feed(Input::Unsent(Message { from: MemberId(2), ..last }));
     member.feed(Input::Tick);
