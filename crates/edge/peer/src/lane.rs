@@ -23,6 +23,7 @@ struct State {
     attached_before: u64,
     /// Of the connection, while it waits for messages.
     waker: Option<Waker>,
+    /// No stream begins any more, and the one that is attached ends once it has what waits.
     closed: bool,
 }
 
@@ -51,7 +52,7 @@ impl Lane {
     /// Adds a message.
     pub(crate) fn push(&self, message: Message) -> Pushed {
         let mut state = self.0.lock();
-        if state.stream.is_none() {
+        if state.stream.is_none() || state.closed {
             return Pushed::Detached(message);
         }
         if state.waiting.len() >= PEER_STREAM_QUEUE_MAX {
@@ -88,6 +89,10 @@ impl Lane {
         if state.stream != Some(stream) {
             return Found::End;
         }
+        if state.waiting.is_empty() && state.closed {
+            state.stream = None;
+            return Found::End;
+        }
         if state.waiting.is_empty() {
             match &mut state.waker {
                 Some(kept) => kept.clone_from(waker),
@@ -99,7 +104,8 @@ impl Lane {
         Found::Messages
     }
 
-    /// A stream has ended. If it was the attached one, these messages did not leave by it.
+    /// A stream has ended. If it was the attached one and the lane is open, these messages
+    /// did not leave by it.
     pub(crate) fn detach(&self, stream: u64) -> Option<VecDeque<Message>> {
         let mut state = self.0.lock();
         if state.stream != Some(stream) {
@@ -107,7 +113,8 @@ impl Lane {
         }
         state.stream = None;
         state.waker = None;
-        Some(std::mem::take(&mut state.waiting))
+        let waiting = std::mem::take(&mut state.waiting);
+        (!state.closed).then_some(waiting)
     }
 
     /// Ends the stream, if there is one; another may begin. What waits is lost.
@@ -121,12 +128,11 @@ impl Lane {
         was_there
     }
 
-    /// Ends the stream, and lets no other begin.
+    /// Takes no more, lets no other stream begin, and ends this one once what waits has
+    /// left by it: a member that is removed shall still hear that it was.
     pub(crate) fn close(&self) {
         let mut state = self.0.lock();
         state.closed = true;
-        state.stream = None;
-        state.waiting.clear();
         let waker = state.waker.take();
         drop(state);
         waker.into_iter().for_each(Waker::wake);
@@ -213,5 +219,24 @@ mod tests {
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert_eq!(lane.take(new.stream, &mut taken, &waker), Found::End);
         assert_eq!(lane.attach(), None);
+    }
+
+    /// A leader that has applied a member's removal must still tell that member that it is
+    /// committed: or who asked it to be removed gets no answer.
+    #[test]
+    fn what_waits_leaves_before_the_end() {
+        let lane = Lane::default();
+        let stream = lane.attach().expect("open").stream;
+        let waker = Waker::from(Arc::new(Woken::default()));
+        push(&lane);
+        lane.close();
+        assert!(matches!(lane.push(Message::default()), Pushed::Detached(_)), "it takes no more");
+        assert_eq!(lane.attach(), None);
+        let mut taken = VecDeque::new();
+        assert_eq!(lane.take(stream, &mut taken, &waker), Found::Messages);
+        assert_eq!(taken.len(), 1);
+        taken.clear();
+        assert_eq!(lane.take(stream, &mut taken, &waker), Found::End);
+        assert_eq!(lane.detach(stream), None, "it has ended as it should");
     }
 }

@@ -102,7 +102,8 @@ impl Peer {
         tasks.push(task);
     }
 
-    /// Ends everything with it. What waits is lost.
+    /// Ends everything with it. What waits for a stream still leaves by it; what waits to be
+    /// POSTed is lost.
     pub(crate) fn stop(&self) {
         for lane in [&self.apps, &self.plain] {
             if lane.is_attached() {
