@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod differential;
 mod folder;
+mod kubelet;
 mod lives;
 mod load;
 mod member;
@@ -17,6 +18,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub use folder::Folder;
+pub use kubelet::{Kubelet, program};
 pub use lives::Lives;
 pub use load::{Figures, Load, PREFIX, Ran};
 pub use member::{Kind, Member, Start, free_ports};
