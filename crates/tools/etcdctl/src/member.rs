@@ -15,6 +15,11 @@ use mainstay_print::number::parse_uint;
 
 /// Between two attempts to promote a learner that is not in sync.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a cluster is waited for that refuses to add because it is not whole. A member
+/// counts as connected 5 s after it came, so right after the one before it always refuses.
+const UNTIL_WHOLE: Duration = Duration::from_secs(30);
+/// What it says then; nothing was added.
+const NOT_WHOLE: &str = "etcdserver: unhealthy cluster";
 
 pub(crate) async fn add(session: &Session) -> Result<(), Failure> {
     let [name] = session.line.args.as_slice() else {
@@ -31,7 +36,8 @@ pub(crate) async fn add(session: &Session) -> Result<(), Failure> {
     };
     urls::check(peer_urls).map_err(Failure::error)?;
     let client = session.client().await?;
-    let answer = session.timed(client.cluster().member_add(request)).await?.into_inner();
+    let patience = if when_ready { UNTIL_WHOLE } else { Duration::ZERO };
+    let answer = add_when_whole(session, &client, request, patience).await?;
     session.show.member_add(&answer)?;
     session.show.how_to_start(name, peer_urls, &answer);
     if when_ready {
@@ -92,10 +98,35 @@ pub(crate) async fn promote(session: &Session) -> Result<(), Failure> {
     session.show.member_promote(id, &answer.into_inner())
 }
 
+/// Adds it, at the latest after `patience` for a cluster that is not whole.
+async fn add_when_whole(
+    session: &Session,
+    client: &Client,
+    request: pb::MemberAddRequest,
+    patience: Duration,
+) -> Result<pb::MemberAddResponse, Failure> {
+    let mut progress = Progress::new("the cluster".to_owned());
+    loop {
+        let failure = match session.timed(client.cluster().member_add(request.clone())).await {
+            Ok(answer) => {
+                progress.end();
+                return Ok(answer.into_inner());
+            }
+            Err(failure) => failure,
+        };
+        if failure.message != NOT_WHOLE || progress.begun.elapsed() >= patience {
+            progress.end();
+            return Err(failure);
+        }
+        progress.tell("not all members are connected");
+        tokio::time::sleep(PATIENCE).await;
+    }
+}
+
 /// Promotes a learner as soon as it is in sync, however long that takes. Stopped
 /// half-way, it stays a learner.
 async fn promote_when_ready(session: &Session, client: &Client, id: u64) -> Result<(), Failure> {
-    let mut progress = Progress::new(id);
+    let mut progress = Progress::new(format!("member {id:x}"));
     loop {
         let request = pb::MemberPromoteRequest { id };
         match session.timed(client.cluster().member_promote(request)).await {
@@ -167,7 +198,8 @@ async fn position(session: &Session, client: &Client, id: u64) -> String {
 
 /// What is waited for: one line that changes on a terminal, else a line per change.
 struct Progress {
-    id: u64,
+    /// Who is waited for.
+    whom: String,
     begun: Instant,
     /// What was told last.
     told: String,
@@ -175,20 +207,20 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(id: u64) -> Progress {
+    fn new(whom: String) -> Progress {
         let terminal = std::io::stderr().is_terminal();
-        Progress { id, begun: Instant::now(), told: String::new(), terminal }
+        Progress { whom, begun: Instant::now(), told: String::new(), terminal }
     }
 
     fn tell(&mut self, state: &str) {
         if self.terminal {
             let waited = duration::show(Duration::from_secs(self.begun.elapsed().as_secs()));
-            let line = format!("\rWaiting for member {:x}: {state} ({waited})\x1b[K", self.id);
+            let line = format!("\rWaiting for {}: {state} ({waited})\x1b[K", self.whom);
             // Nobody who does not look can be told.
             let mut out = std::io::stderr().lock();
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         } else if self.told != state {
-            complain(&format!("Waiting for member {:x}: {state}", self.id));
+            complain(&format!("Waiting for {}: {state}", self.whom));
         }
         state.clone_into(&mut self.told);
     }
