@@ -231,6 +231,15 @@ struct Load {
     quit: AtomicBool,
 }
 
+/// Tells the load to end when it goes.
+struct Quit<'a>(&'a AtomicBool);
+
+impl Drop for Quit<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Load {
     fn run(&self, endpoint: &str) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -339,6 +348,8 @@ fn a_cluster_of_three_comes_back_from_one_hosts_backup() {
     let load = Load { acknowledged: AtomicU64::new(0), quit: AtomicBool::new(false) };
     let (before, after, last) = std::thread::scope(|scope| {
         scope.spawn(|| load.run(&hosts[1].client()));
+        // At its end, and when the test fails: the scope waits for the load.
+        let _quit = Quit(&load.quit);
         load.wait_for_more(50);
         let before = load.acknowledged.load(Ordering::Relaxed);
         let told = hosts[0].backup(&dir);
@@ -346,7 +357,6 @@ fn a_cluster_of_three_comes_back_from_one_hosts_backup() {
         assert!(told.status.success(), "{}", text(&told.stderr));
         holds_in_order(&text(&told.stdout), &backup_lines(&dir));
         let last = load.wait_for_more(50);
-        load.quit.store(true, Ordering::Relaxed);
         (before, after, last)
     });
     hosts[0].says(&["put", "later", "1"]);
@@ -424,6 +434,27 @@ fn a_backup_that_fails_leaves_nothing() {
     for words in [&["--endpoint"][..], &["--what", "x"], &["a", "b"], &[]] {
         let told = host.script("cluster-backup.sh").args(words).output().expect("bash runs");
         assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
+    }
+}
+
+/// What is refused before anything of the host is looked at.
+fn usage_and_rights(host: &Host, folder: &Path, dir: &Path) {
+    for name in ["cluster-backup.sh", "cluster-restore.sh"] {
+        let told = without_rights(folder, name, dir);
+        assert_eq!(told.status.code(), Some(1), "{}", text(&told.stderr));
+        assert!(text(&told.stderr).contains("must be run as root"), "{}", text(&told.stderr));
+    }
+    for words in [&["--patience", "x"][..], &["--what", "x"], &["a", "b"], &[]] {
+        let told = host.script("cluster-restore.sh").args(words).output().expect("bash runs");
+        assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
+    }
+    let nothing = folder.join("nothing");
+    fs::create_dir_all(&nothing).expect("a folder");
+    for name in ["cluster-backup.sh", "cluster-restore.sh"] {
+        let told =
+            host.script(name).arg("--root").arg(&nothing).arg(dir).output().expect("bash runs");
+        assert_eq!(told.status.code(), Some(1), "{}", text(&told.stderr));
+        assert!(text(&told.stderr).contains("not a control plane host"), "{}", text(&told.stderr));
     }
 }
 
@@ -508,15 +539,7 @@ fn a_restore_that_cannot_begin_changes_nothing() {
     let told =
         host.script("cluster-restore.sh").arg(&good).env("ETCDCTL_CACERT", "/nowhere.crt").output();
     refused(told.expect("bash runs"), "cannot be read");
-    for name in ["cluster-backup.sh", "cluster-restore.sh"] {
-        let told = without_rights(folder.path(), name, &good);
-        assert_eq!(told.status.code(), Some(1), "{}", text(&told.stderr));
-        assert!(text(&told.stderr).contains("must be run as root"), "{}", text(&told.stderr));
-    }
-    for words in [&["--patience", "x"][..], &["--what", "x"], &["a", "b"], &[]] {
-        let told = host.script("cluster-restore.sh").args(words).output().expect("bash runs");
-        assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
-    }
+    usage_and_rights(&host, folder.path(), &good);
     assert_eq!((host.files(), pids()), (before.clone(), processes.clone()));
 }
 
