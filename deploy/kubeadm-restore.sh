@@ -2,7 +2,7 @@
 # Restores a snapshot on a node of kubeadm's into a new directory, and points the hostPath of
 # the etcd manifest at it: docs/kubeadm.md says when, and what comes before and after.
 #
-#   kubeadm-restore.sh [--root DIR] [--patience SECONDS] --to DIRECTORY FILE
+#   kubeadm-restore.sh [--root DIR] [--patience SECONDS] [--bump-revision N] --to DIRECTORY FILE
 #
 # The old directory is not touched. The snapshot is restored, and wholly checked, while the old
 # member still runs; only then the manifest is replaced, in one step, and the kubelet starts the
@@ -11,16 +11,21 @@
 set -euo pipefail
 
 ctl=${ETCDCTL:-etcdctl} util=${ETCDUTL:-etcdutl}
-root= to= patience=300 file=
+root= to= patience=300 file= more=()
 say() { echo "kubeadm-restore: $*" >&2; }
 wrong() { say "$*"; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
-    --root | --to | --patience)
+    --root | --to | --patience | --bump-revision)
       [ $# -ge 2 ] || wrong "$1 needs a value"
-      case $1 in --root) root=${2%/} ;; --to) to=${2%/} ;; --patience) patience=$2 ;; esac
+      case $1 in
+        --root) root=${2%/} ;;
+        --to) to=${2%/} ;;
+        --patience) patience=$2 ;;
+        --bump-revision) more=(--bump-revision="$2" --mark-compacted) ;;
+      esac
       shift 2 ;;
-    -*) wrong "$1 is none of --root --to --patience" ;;
+    -*) wrong "$1 is none of --root --to --patience --bump-revision" ;;
     *) [ -z "$file" ] || wrong "one file, not $file and $1"; file=$1; shift ;;
   esac
 done
@@ -73,7 +78,7 @@ cluster=
 for url in ${peers//,/ }; do cluster+=${cluster:+,}$name=$url; done
 "$util" snapshot restore "$file" --data-dir="$built" --name="$name" --initial-cluster="$cluster" \
   --initial-advertise-peer-urls="$peers" --initial-cluster-token="restored-$time" \
-  >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "$file cannot be restored"; }
+  ${more[@]+"${more[@]}"} >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "$file cannot be restored"; }
 id=$(sed -n 's/.*"cluster-id": *"\([0-9a-f]*\)".*/\1/p' "$scratch/log" | sort -u)
 chown -R --reference="$root$from" -- "$built" || fail "no right to give $built the owner of $from"
 chmod --reference="$root$from" -- "$built"

@@ -2,7 +2,8 @@
 # Restores a snapshot on a host whose etcd is a systemd unit, into a new directory, and points
 # the unit's data directory at it: docs/systemd.md says when, and what comes before and after.
 #
-#   systemd-restore.sh [--root DIR] [--unit NAME] [--name NAME] [--peer-urls URLS] --to DIRECTORY FILE
+#   systemd-restore.sh [--root DIR] [--unit NAME] [--name NAME] [--peer-urls URLS]
+#                      [--bump-revision N] --to DIRECTORY FILE
 #
 # The old directory is not touched. The snapshot is restored, and wholly checked, while the unit
 # still runs. Then the unit is stopped, the one place that sets the data directory is changed
@@ -13,22 +14,23 @@
 set -euo pipefail
 
 util=${ETCDUTL:-etcdutl} systemctl=${SYSTEMCTL:-systemctl}
-root= unit=etcd name= peers= to= file=
+root= unit=etcd name= peers= to= file= more=()
 say() { echo "systemd-restore: $*" >&2; }
 wrong() { say "$*"; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
-    --root | --unit | --name | --peer-urls | --to)
+    --root | --unit | --name | --peer-urls | --bump-revision | --to)
       [ $# -ge 2 ] || wrong "$1 needs a value"
       case $1 in
         --root) root=${2%/} ;;
         --unit) unit=${2%.service} ;;
         --name) name=$2 ;;
         --peer-urls) peers=$2 ;;
+        --bump-revision) more=(--bump-revision="$2" --mark-compacted) ;;
         --to) to=${2%/} ;;
       esac
       shift 2 ;;
-    -*) wrong "$1 is none of --root --unit --name --peer-urls --to" ;;
+    -*) wrong "$1 is none of --root --unit --name --peer-urls --bump-revision --to" ;;
     *) [ -z "$file" ] || wrong "one file, not $file and $1"; file=$1; shift ;;
   esac
 done
@@ -95,7 +97,7 @@ cluster=
 for url in ${peers//,/ }; do cluster+=${cluster:+,}$name=$url; done
 "$util" snapshot restore "$file" --data-dir="$built" --name="$name" --initial-cluster="$cluster" \
   --initial-advertise-peer-urls="$peers" --initial-cluster-token="restored-$time" \
-  >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "$file cannot be restored"; }
+  ${more[@]+"${more[@]}"} >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "$file cannot be restored"; }
 chown -R --reference="$root$from" -- "$built" || fail "no right to give $built the owner of $from"
 chmod --reference="$root$from" -- "$built"
 say "restored $file to $to, for member $name at $peers"
