@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$dir" ] || wrong "the directory to write to is missing"
+[ -z "$root" ] || root=$(realpath -m -- "$root")
 
 # Whatever fails, the two files are there or neither is.
 made=() made_dir=
@@ -51,7 +52,7 @@ done
 env_file=$root$resources/etcd-certs/configmaps/etcd-scripts/etcd.env
 for name in ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY; do
   if [ -z "${!name:-}" ] && [ -r "$env_file" ]; then
-    file=$(sed -n "s/^export $name=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$env_file")
+    file=$(sed -n "s/^export $name=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$env_file" | tail -n 1)
     # Inside of the pod the folder is mounted under another name.
     file=${file/\/static-pod-certs\//\/static-pod-resources\/etcd-certs\/}
     [ -z "$file" ] || export "$name=$root$file"

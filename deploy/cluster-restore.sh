@@ -37,28 +37,40 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$dir" ] || wrong "the directory of the backup is missing"
+[ -z "$root" ] || root=$(realpath -m -- "$root")
 [[ $patience =~ ^[0-9]+$ ]] || wrong "--patience is a number of seconds, not $patience"
 
-# What is under way, and the commands that undo what was done, newest first.
-doing= undo=() scratch= trial=
+# What is under way, and the commands that undo what was done, newest first. They are written
+# down before each step, for the case that nobody is left to say them; each also holds when its
+# step did not come to pass, and ends the way back when it cannot be taken.
+doing= undo=() scratch= trial= stopped=
 undo_by() {
   local line
-  printf -v line '%q ' "$@"
-  undo=("${line% }" ${undo[@]+"${undo[@]}"})
+  # The format comes first, the rest are words of a shell.
+  # shellcheck disable=SC2059
+  printf -v line "$@"
+  undo=("$line" ${undo[@]+"${undo[@]}"})
+  printf '%s\n' "${undo[@]}" >"$stopped/go-back.part"
+  mv -- "$stopped/go-back.part" "$stopped/go-back.sh"
+}
+move() { # FROM TO
+  undo_by '[ -e %q ] || mv %q %q' "$1" "$2" "$1"
+  mv -- "$1" "$2"
 }
 at_end() {
   local code=$?
   [ -z "$scratch" ] || rm -rf -- "$scratch"
   [ -z "$trial" ] || rm -rf -- "$trial"
   [ "$code" -ne 0 ] || return 0
-  if [ -z "$doing" ]; then
+  if [ ${#undo[@]} -eq 0 ]; then
     say "nothing was stopped and nothing was changed"
     return 0
   fi
   say "failed while $doing"
   say "to go on: remove the cause and run the same command again; it sets aside what it finds"
   say "to go back to what was before, run:"
-  [ ${#undo[@]} -eq 0 ] || printf '  %s\n' "${undo[@]}" >&2
+  printf '  bash -e %q\n' "$stopped/go-back.sh" >&2
+  printf '  # %s\n' "${undo[@]}" >&2
 }
 trap at_end EXIT
 trap 'exit 130' INT TERM
@@ -97,6 +109,10 @@ restore_pod=${restore_pod:-$root$resources/etcd-certs/configmaps/restore-etcd-po
 # A crictl that does not work must not look like containers that are gone.
 "$cri" ps -q >/dev/null || fail "$cri ps -q fails: containers cannot be waited for"
 
+for path in "$root$kubernetes"/manifests-stopped/*/go-back.sh; do
+  [ ! -e "$path" ] || say "an earlier restore did not come to its end; what brings back the state before it is in $path"
+done
+
 scratch=$(mktemp -d)
 tar -tzf "$tarball" >"$scratch/list" || fail "$tarball is damaged"
 for name in "${others[@]}"; do
@@ -105,6 +121,9 @@ for name in "${others[@]}"; do
 done
 # The file twice: as snapshot.db, and as what is restored of it. The old data stays as well.
 need=$(($(stat -c %s "$snapshot") * 2 / 1024)) free=$(df -Pk "$root${data%/*}" | awk 'NR == 2 { print $4 }')
+# Where that is another file system, the old data is copied.
+[ "$(stat -c %d "$root$data")" = "$(stat -c %d "$root${data%/*}")" ] ||
+  need=$((need + $(du -sk "$root$data" | cut -f 1)))
 [ "$free" -gt "$need" ] || fail "$root${data%/*} has $free KiB free and needs $need"
 # Only a restore looks at all of a snapshot: one is made, and thrown away, while all still runs.
 trial=$root$data-trial-$time
@@ -117,7 +136,7 @@ trial=
 env_file=$root$resources/etcd-certs/configmaps/etcd-scripts/etcd.env
 for name in ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY; do
   if [ -z "${!name:-}" ] && [ -r "$env_file" ]; then
-    file=$(sed -n "s/^export $name=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$env_file")
+    file=$(sed -n "s/^export $name=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$env_file" | tail -n 1)
     # Inside of the pod the folder is mounted under another name.
     file=${file/\/static-pod-certs\//\/static-pod-resources\/etcd-certs\/}
     [ -z "$file" ] || export "$name=$root$file"
@@ -128,15 +147,16 @@ export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=$endpoint
 
 # 2. The static pods stop when their manifests are gone. The folder is on the same file system,
 # so that each is in one of the two places.
-stopped=$root$kubernetes/manifests-stopped/$time
+stopped=$root$kubernetes/manifests-stopped/$time doing="making $stopped"
+mkdir -p -- "${stopped%/*}"
+mkdir -- "$stopped" || fail "another restore began in this second; try again"
+undo_by 'rm -f %q' "$stopped/go-back.sh"
 for name in "${others[@]}" etcd; do
   file=$name-pod.yaml
   doing="stopping $file"
-  mkdir -p -- "$stopped"
   if [ -e "$root$manifests/$file" ]; then
     echo "...stopping $file"
-    mv -- "$root$manifests/$file" "$stopped/$file"
-    undo_by mv "$stopped/$file" "$root$manifests/$file"
+    move "$root$manifests/$file" "$stopped/$file"
   else
     echo "...$file is not in $manifests, so it is stopped already"
   fi
@@ -159,6 +179,9 @@ done
 doing="setting the old data aside"
 if [ -e "$root$backup" ]; then
   echo "Moving $backup of an earlier restore to $backup-$time"
+  # The one of this restore makes room for it again.
+  undo_by '[ ! -e %q ] || { [ ! -e %q ] || mv %q %q; mv %q %q; }' "$root$backup-$time" \
+    "$root$backup" "$root$backup" "$root$backup-undone-$time" "$root$backup-$time" "$root$backup"
   mv -T -- "$root$backup" "$root$backup-$time"
 fi
 mkdir -- "$root$backup"
@@ -167,8 +190,7 @@ for path in "$root$data"/*; do
   # The second is the file system's own, where the directory is one of its own.
   if [ ! -e "$path" ] || [ "$name" = lost+found ]; then continue; fi
   echo "Moving etcd data-dir $data/$name to $backup"
-  mv -- "$path" "$root$backup/$name"
-  undo_by mv "$root$backup/$name" "$path"
+  move "$path" "$root$backup/$name"
 done
 
 # 5. One member from the snapshot.
@@ -185,11 +207,10 @@ start_pod() {
 }
 doing="starting the restore-etcd static pod"
 echo "starting restore-etcd static pod"
-printf -v line '[ ! -e %q ] || mv %q %q' "$root$data/member" "$root$data/member" "$root$backup/restored-member"
-undo=("$line" ${undo[@]+"${undo[@]}"})
-printf -v line 'while [ -n "$(%q ps --label io.kubernetes.container.name=etcd -q)" ]; do sleep 1; done' "$cri"
-undo=("$line" "${undo[@]}")
-undo_by rm -f "$root$manifests/etcd-pod.yaml"
+# Newest first: the pod goes, its container ends, and only then its data is moved away.
+undo_by '[ ! -e %q ] || mv %q %q' "$root$data/member" "$root$data/member" "$root$backup/restored-member"
+undo_by 'while [ -n "$(%q ps --label io.kubernetes.container.name=etcd -q)" ]; do sleep 1; done' "$cri"
+undo_by 'rm -f %q' "$root$manifests/etcd-pod.yaml"
 start_pod etcd-pod.yaml <"$restore_pod"
 
 doing="waiting for the restored member (crictl logs of container etcd says more)"
@@ -212,10 +233,12 @@ for name in "${others[@]}"; do
     tar -C "$root$kubernetes" -xzpf "$tarball" "${entry%/*}"
   fi
   echo "starting $file"
-  undo_by rm -f "$root$manifests/$file"
+  undo_by 'rm -f %q' "$root$manifests/$file"
   tar -xzOf "$tarball" "$entry" >"$scratch/$file"
   start_pod "$file" <"$scratch/$file"
   echo "$entry"
 done
+# This was the end of earlier attempts too: their ways back would lead to the wrong data.
+rm -f -- "$root$kubernetes"/manifests-stopped/*/go-back.sh
 echo "restored $snapshot as a cluster of one member; the old data is in $backup, the old manifests in ${stopped#"$root"}"
 echo "add each other member, its data directory empty: etcdctl member add NAME --peer-urls=URL --learner --promote-when-ready"

@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$file" ] || wrong "the file to write is missing"
+[ -z "$root" ] || root=$(realpath -m -- "$root")
 [ ! -e "$file" ] || fail "$file is there already; nothing was done"
 
 # The value of a flag in the manifest.

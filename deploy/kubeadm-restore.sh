@@ -30,7 +30,8 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$file" ] || wrong "the snapshot's file is missing"
-[[ $to == /* ]] || wrong "--to is an absolute path, a new directory on this host"
+[ -z "$root" ] || root=$(realpath -m -- "$root")
+[[ $to =~ ^/[A-Za-z0-9._/-]+$ ]] || wrong "--to is an absolute path of letters, digits and ._/- to a new directory on this host"
 [[ $patience =~ ^[0-9]+$ ]] || wrong "--patience is a number of seconds, not $patience"
 
 manifest=$root/etc/kubernetes/manifests/etcd.yaml time=$(date +%Y-%m-%d_%H%M%S)

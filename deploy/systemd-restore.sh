@@ -35,7 +35,8 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$file" ] || wrong "the snapshot's file is missing"
-[[ $to == /* ]] || wrong "--to is an absolute path, a new directory on this host"
+[ -z "$root" ] || root=$(realpath -m -- "$root")
+[[ $to =~ ^/[A-Za-z0-9._/-]+$ ]] || wrong "--to is an absolute path of letters, digits and ._/- to a new directory on this host"
 
 time=$(date +%Y-%m-%d_%H%M%S) place= drop_in=$root/etc/systemd/system/$unit.service.d/restored.conf
 built= changed= stopped= wrote_drop_in= scratch=$(mktemp -d)
@@ -76,9 +77,9 @@ done < <(sed -n 's/^EnvironmentFile=-\{0,1\}//p' "${files[@]}")
 setting() {
   local variable
   variable=ETCD_$(tr a-z- A-Z_ <<<"$1")
-  sed -nE "/^#/d; s/.*[ ]--?$1[= ]\"?([^ \"\\]+).*/\1/p; s/^(Environment=)?\"?$variable=\"?([^ \"]*)\"?.*/\2/p" "${files[@]}" | tail -n 1
+  sed -nE "/^#/d; s/.*[[:space:]]--?$1[= ]\"?([^ \"\\]+).*/\1/p; s/^(Environment=)?\"?$variable=\"?([^ \"]*)\"?.*/\2/p" "${files[@]}" | tail -n 1
 }
-sets='^[^#].*[ ]--?data-dir[= ]|^(Environment=)?"?ETCD_DATA_DIR='
+sets='^([^#].*)?[[:space:]]--?data-dir[= ]|^(Environment=)?"?ETCD_DATA_DIR='
 places=$(grep -lE -- "$sets" "${files[@]}" || true)
 [ "$(grep -hcE -- "$sets" "${files[@]}" | awk '{ n += $1 } END { print n }')" = 1 ] ||
   fail "exactly one line must set the data directory of $unit; it is set in: ${places:-no file}"

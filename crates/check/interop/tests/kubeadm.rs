@@ -171,7 +171,7 @@ fn kubeadm_is_backed_up_over_mutual_tls_and_restored_beside() {
     kubeadm_refusals(&node, folder.path(), &file);
     let old = fs::metadata(node.root.join("var/lib/etcd")).expect("it is there");
     let said = run(script("kubeadm-restore.sh", &node.root)
-        .args(["--to", "/var/lib/etcd-restored"])
+        .args(["--to", "/var/lib/etcd-restored", "--bump-revision", "1000000"])
         .arg(&file));
     assert!(said.status.success(), "{}\n{}", text(&said.stderr), node.kubelet.log("etcd"));
     let new = fs::metadata(node.root.join("var/lib/etcd-restored")).expect("it is there");
@@ -182,6 +182,9 @@ fn kubeadm_is_backed_up_over_mutual_tls_and_restored_beside() {
     let secret = node.says(&["get", SECRET, "--print-value-only"]);
     assert!(secret.contains("password=opensesame"), "{secret}");
     assert_eq!(node.says(&["get", "later"]), "", "it came after the backup");
+    let fields = node.says(&["get", "later", "-w", "fields"]);
+    let revision = fields.lines().find_map(|line| line.strip_prefix("\"Revision\" : "));
+    assert!(revision.is_some_and(|n| n.parse().is_ok_and(|n: i64| n > 1_000_000)), "{fields}");
     assert!(node.root.join("var/lib/etcd/member").is_dir(), "the old data is not touched");
 }
 

@@ -473,6 +473,23 @@ fn without_rights(folder: &Path, name: &str, dir: &Path) -> Output {
     command.output().expect("bash runs")
 }
 
+/// With two of the three manifests.
+fn poor_tarball(host: &Host, folder: &Path) -> Vec<u8> {
+    let poor = folder.join("poor.tar.gz");
+    let packed = Command::new("tar")
+        .arg("-C")
+        .arg(host.path("etc/kubernetes"))
+        .arg("-czf")
+        .arg(&poor)
+        .args([
+            "static-pod-resources/kube-apiserver-pod-9",
+            "static-pod-resources/kube-scheduler-pod-9",
+        ])
+        .status();
+    assert!(packed.expect("tar runs").success());
+    fs::read(poor).expect("a file")
+}
+
 #[test]
 fn a_restore_that_cannot_begin_changes_nothing() {
     let folder = Folder::new("openshift-refusals");
@@ -480,6 +497,11 @@ fn a_restore_that_cannot_begin_changes_nothing() {
     let good = folder.path().join("good");
     assert!(host.backup(&good).status.success());
     let (snapshot, tarball) = (only(&good, ".db"), only(&good, ".tar.gz"));
+    let environment =
+        host.path(&format!("{RESOURCES}/etcd-certs/configmaps/etcd-scripts/etcd.env"));
+    fs::create_dir_all(environment.parent().expect("a folder")).expect("a folder");
+    let line = "export ETCDCTL_CACERT=\"/etc/kubernetes/static-pod-certs/ca.crt\"\n";
+    fs::write(environment, line).expect("a file");
     let before = host.files();
     let pids =
         || OTHERS.iter().chain(&["etcd"]).map(|name| host.kubelet.pid(name)).collect::<Vec<_>>();
@@ -507,6 +529,8 @@ fn a_restore_that_cannot_begin_changes_nothing() {
     let middle = flipped.len() - 40;
     flipped[middle] ^= 1;
     let restore = |dir: &Path| host.restore(dir, &[]);
+    // Found as the host has it, in place of the pod's path.
+    refused(restore(&good), "static-pod-resources/etcd-certs/ca.crt, which cannot be read");
     refused(restore(&folder.path().join("missing")), "is not a directory");
     refused(restore(&case("no-db", &[], &[&tar])), "has 0 files snapshot_*.db");
     refused(restore(&case("two-dbs", &[&db, &db], &[&tar])), "has 2 files snapshot_*.db");
@@ -515,19 +539,7 @@ fn a_restore_that_cannot_begin_changes_nothing() {
     refused(restore(&case("flipped", &[&flipped], &[&tar])), "cannot be restored");
     refused(restore(&case("cut", &[&db[..db.len() / 2]], &[&tar])), "cannot be restored");
     refused(restore(&case("cut-tar", &[&db], &[&tar[..tar.len() / 2]])), "is damaged");
-    let poor = folder.path().join("poor.tar.gz");
-    let packed = Command::new("tar")
-        .arg("-C")
-        .arg(host.path("etc/kubernetes"))
-        .arg("-czf")
-        .arg(&poor)
-        .args([
-            "static-pod-resources/kube-apiserver-pod-9",
-            "static-pod-resources/kube-scheduler-pod-9",
-        ])
-        .status();
-    assert!(packed.expect("tar runs").success());
-    let poor = fs::read(poor).expect("a file");
+    let poor = poor_tarball(&host, folder.path());
     refused(restore(&case("poor", &[&db], &[&poor])), "has 0 manifests of kube-controller-manager");
     refused(
         host.restore(&good, &["--restore-pod", "/nowhere.yaml"]),
@@ -552,15 +564,28 @@ fn go_back(told: &Output) {
     assert!(done.success(), "{undo}");
 }
 
-#[test]
-fn a_restore_that_fails_half_way_says_how_to_go_back_and_on() {
-    let folder = Folder::new("openshift-half");
-    let host = Host::alone(folder.path());
-    let dir = folder.path().join("backup");
-    assert!(host.backup(&dir).status.success());
-    host.says(&["put", "later", "1"]);
+/// A restore that waits for a container is killed: nobody says anything, and what it has
+/// written down leads back.
+fn killed(host: &Host, dir: &Path) {
+    let etcd = host.path(&format!("{MANIFESTS}/etcd-pod.yaml"));
+    assert!(etcd.is_file());
+    let script = host.script("cluster-restore.sh").arg(dir).stdout(Stdio::null()).spawn();
+    let mut script = script.expect("bash runs");
+    eventually("etcd is stopped", || !etcd.exists());
+    script.kill().expect("it waits");
+    script.wait().expect("our own child");
+    let attempts = fs::read_dir(host.path("etc/kubernetes/manifests-stopped")).expect("a folder");
+    let ways: Vec<PathBuf> = attempts
+        .flatten()
+        .map(|attempt| attempt.path().join("go-back.sh"))
+        .filter(|way| way.is_file())
+        .collect();
+    assert_eq!(ways.len(), 1, "{ways:?}");
+    let done = Command::new("bash").arg("-e").arg(&ways[0]).status().expect("bash runs");
+    assert!(done.success() && etcd.is_file() && !ways[0].exists());
+}
 
-    // A container that does not end.
+fn a_container_that_does_not_end(host: &Host, dir: &Path) {
     let manifest = host.path(&format!("{MANIFESTS}/kube-scheduler-pod.yaml"));
     let stubborn = ["/bin/sh", "-c", "trap '' TERM; exec sleep infinity"].map(str::to_owned);
     let (quiet, former) =
@@ -573,7 +598,7 @@ fn a_restore_that_fails_half_way_says_how_to_go_back_and_on() {
         })
     };
     eventually("it ignores the signal", is_deaf);
-    let told = host.restore(&dir, &["--patience", "1"]);
+    let told = host.restore(dir, &["--patience", "1"]);
     assert!(text(&told.stderr).contains("container kube-scheduler"), "{}", text(&told.stderr));
     assert!(
         text(&told.stdout).lines().last().is_some_and(|line| line.starts_with("..")),
@@ -581,11 +606,23 @@ fn a_restore_that_fails_half_way_says_how_to_go_back_and_on() {
         text(&told.stdout)
     );
     go_back(&told);
+    killed(host, dir);
     host.wait_for_pods();
     assert_eq!(host.says(&["get", "later"]), "later\n1\n");
     let deaf = host.kubelet.pid("kube-scheduler").expect("it never ended").to_string();
     assert!(Command::new("kill").args(["-KILL", &deaf]).status().expect("it runs").success());
     fs::write(&manifest, quiet).expect("a file");
+}
+
+#[test]
+fn a_restore_that_fails_half_way_says_how_to_go_back_and_on() {
+    let folder = Folder::new("openshift-half");
+    let host = Host::alone(folder.path());
+    let dir = folder.path().join("backup");
+    assert!(host.backup(&dir).status.success());
+    host.says(&["put", "later", "1"]);
+
+    a_container_that_does_not_end(&host, &dir);
 
     // A member that does not come up.
     let broken = folder.path().join("broken.yaml");
@@ -605,10 +642,23 @@ fn a_restore_that_fails_half_way_says_how_to_go_back_and_on() {
     host.wait_for_pods();
     assert_eq!(host.says(&["get", "later"]), "later\n1\n");
 
-    // The same again without going back, and on once the cause is removed.
-    let told =
-        host.restore(&dir, &["--patience", "3", "--restore-pod", &broken.display().to_string()]);
-    assert_eq!(told.status.code(), Some(1), "{}", text(&told.stderr));
+    // Twice without going back; then back twice, the newest first.
+    let fails = || {
+        let pod = broken.display().to_string();
+        let told = host.restore(&dir, &["--patience", "1", "--restore-pod", &pod]);
+        assert_eq!(told.status.code(), Some(1), "{}", text(&told.stderr));
+        told
+    };
+    let (first, second) = (fails(), fails());
+    let warned = text(&second.stderr);
+    assert!(warned.contains("an earlier restore did not come to its end"), "{warned}");
+    go_back(&second);
+    go_back(&first);
+    host.wait_for_pods();
+    assert_eq!(host.says(&["get", "later"]), "later\n1\n");
+
+    // Again, and on once the cause is removed.
+    fails();
     let told = host.restore(&dir, &[]);
     assert!(told.status.success(), "{}", text(&told.stderr));
     let said = text(&told.stdout);
