@@ -77,9 +77,9 @@ done < <(sed -n 's/^EnvironmentFile=-\{0,1\}//p' "${files[@]}")
 setting() {
   local variable
   variable=ETCD_$(tr a-z- A-Z_ <<<"$1")
-  sed -nE "/^#/d; s/.*[[:space:]]--?$1[= ]\"?([^ \"\\]+).*/\1/p; s/^(Environment=)?\"?$variable=\"?([^ \"]*)\"?.*/\2/p" "${files[@]}" | tail -n 1
+  sed -nE "/^#/d; s/.*[[:space:]]--?$1[= ]\"?([^ \"\\]+).*/\1/p; s/^(.*[=\" \t])?$variable=\"?([^ \"]*).*/\2/p" "${files[@]}" | tail -n 1
 }
-sets='^([^#].*)?[[:space:]]--?data-dir[= ]|^(Environment=)?"?ETCD_DATA_DIR='
+sets='^([^#].*)?[[:space:]]--?data-dir[= ]|^([^#].*[=" \t])?ETCD_DATA_DIR='
 places=$(grep -lE -- "$sets" "${files[@]}" || true)
 [ "$(grep -hcE -- "$sets" "${files[@]}" | awk '{ n += $1 } END { print n }')" = 1 ] ||
   fail "exactly one line must set the data directory of $unit; it is set in: ${places:-no file}"
