@@ -22,6 +22,7 @@ mod committer;
 mod consensus;
 mod corruption;
 mod courier;
+pub mod damage;
 mod duties;
 mod handle;
 mod hashes;
