@@ -11,12 +11,14 @@ use mainstay_env::{Disk, File, LockKind, OpenMode};
 use crate::batch::{BucketOps, Change, Op};
 use crate::error::{Error, Result, text};
 use crate::free::FreeList;
+use crate::ledger::{self, Identity, Ledger, Record, SumsAt, SumsFound};
 use crate::meta::{self, Meta, NO_FREELIST};
 use crate::output::Output;
 use crate::page::{FLAG_BUCKET, FREELIST, Header, Kind, Page, encode};
 use crate::pager::Pager;
 use crate::reader::find;
 use crate::shrink::{LEFT_BEHIND_BYTES, Pass};
+use crate::sums::Sums;
 use crate::tx::{Outcome, Tx};
 use crate::walk::{Walk, freelist_pages};
 use crate::{Reader, WriteBatch};
@@ -70,6 +72,10 @@ pub struct Bolt {
     pub(crate) high_water_before: Option<u64>,
     /// The file reaches behind what the current meta names, and not as room to grow.
     pub(crate) lowered: bool,
+    /// Both metas as they are in the file.
+    identity: Identity,
+    ledger: Option<Ledger>,
+    sums_found: SumsFound,
 }
 
 impl Bolt {
@@ -89,6 +95,21 @@ impl Bolt {
         bucket: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<Self> {
+        Self::open_summed(disk, path, options, None, bucket, visit)
+    }
+
+    /// As [`Bolt::open_visiting`], and compares every page with its sum, as `sums` has them from
+    /// the last time; what is committed is kept there, too. Without, or when they are not those
+    /// of this file, every page is taken as it is: [`Bolt::sums_found`] tells. Trouble with them
+    /// never makes this fail.
+    pub fn open_summed(
+        disk: &dyn Disk,
+        path: &Path,
+        options: Options,
+        sums: Option<SumsAt>,
+        bucket: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<Self> {
         let fail = |doing: &str, source| Error::Disk {
             path: path.to_owned(),
             doing: doing.to_owned(),
@@ -105,18 +126,25 @@ impl Bolt {
         };
         let meta = meta::choose(&*file, path)?;
         let file_len = file.len().map_err(|e| fail("length", e))?;
-        let pager = Arc::new(Pager::new(path.to_owned(), file, meta.page_size as usize));
-        let mut walk = Walk::new(&pager, meta, false);
+        let identity = Identity::new(&meta, meta::other(&*file, &meta).as_ref());
+        let page_size = meta.page_size as usize;
+        let Kept { sums, doubted, ledger, found } = kept_sums(sums, &meta, identity, path)?;
+        let pager = Arc::new(Pager::new(path.to_owned(), file, page_size, sums));
+        let mut walk = Walk::new(&pager, meta, false).taking(doubted);
         walk.run(bucket, visit)?;
         let mut free = FreeList::default();
-        walk.unreached(|first, pages| free.add(first, pages));
+        walk.unreached(|first, pages| {
+            free.add(first, pages);
+            pager.sums.clear(first, pages);
+        });
+        let sums_found = found.counting(walk.differ());
         let stored_freelist = match meta.freelist {
             NO_FREELIST => None,
             id => Some((id, freelist_pages(&pager, &meta)?)),
         };
         let current = Reader::new(pager.clone(), meta, meta.high_water - free.pages());
         let lowered = file_len > current.size() + LEFT_BEHIND_BYTES;
-        Ok(Self {
+        let mut bolt = Self {
             pager,
             free,
             current,
@@ -127,7 +155,31 @@ impl Bolt {
             pass: None,
             high_water_before: None,
             lowered,
-        })
+            identity,
+            ledger,
+            sums_found,
+        };
+        bolt.renew_ledger();
+        Ok(bolt)
+    }
+
+    /// What the open found of the page sums.
+    #[must_use]
+    pub fn sums_found(&self) -> &SumsFound {
+        &self.sums_found
+    }
+
+    /// Why page sums could not be kept lately, once. The file itself is not concerned.
+    pub fn sums_failed(&mut self) -> Option<String> {
+        self.ledger.as_mut()?.failure()
+    }
+
+    /// Writes the file of page sums anew when that is due.
+    fn renew_ledger(&mut self) {
+        let pages = self.current.meta().high_water;
+        if let Some(ledger) = self.ledger.as_mut().filter(|ledger| ledger.is_to_be_written(pages)) {
+            ledger.write(self.identity, &self.pager.sums, pages);
+        }
     }
 
     /// The path that it was opened with.
@@ -183,7 +235,7 @@ impl Bolt {
         };
         let built = build(&mut tx, &self.current, &changes, touched);
         let Tx { out, high_water, written, mut freed, branches, .. } = tx;
-        let pages = out.pages;
+        let (pages, sums) = (out.pages, out.sums);
         self.free.settle();
         let root = match built {
             Ok(Some(root)) => root,
@@ -199,7 +251,7 @@ impl Bolt {
         let end = self.lowered_end(high_water);
         let next =
             Meta { root, freelist: NO_FREELIST, high_water: end, txid: base.txid + 1, ..base };
-        self.make_durable(&next)?;
+        self.make_durable(&next, &sums)?;
         self.stored_freelist = None;
         if end < high_water {
             self.free.cut(end);
@@ -227,14 +279,23 @@ impl Bolt {
     /// Returns the pages of a transaction that will not be.
     fn give_back(&mut self, written: &[(u64, u64)], high_water: u64) {
         for &(first, pages) in written {
+            self.pager.sums.clear(first, pages);
             if first < high_water {
                 self.free.add(first, pages);
             }
         }
     }
 
-    /// Syncs the data, then writes the meta page that names it, then syncs that.
-    fn make_durable(&mut self, meta: &Meta) -> Result<()> {
+    /// Syncs the data, then writes the meta page that names it, then syncs that. The sums of the
+    /// data are noted before.
+    fn make_durable(&mut self, meta: &Meta, sums: &[(u64, Vec<u32>)]) -> Result<()> {
+        self.renew_ledger();
+        let identity = Identity::new(meta, Some(self.current.meta()));
+        if let Some(ledger) = &mut self.ledger {
+            let mut record = Record::new(identity);
+            sums.iter().for_each(|(first, sums)| record.run(*first, sums));
+            ledger.append(record);
+        }
         if !self.no_sync {
             self.sync()?;
         }
@@ -243,8 +304,50 @@ impl Bolt {
             self.stopped = true;
             return Err(self.pager.disk(format!("write of meta page {}", meta.slot()), source));
         }
-        if self.no_sync { Ok(()) } else { self.sync() }
+        if !self.no_sync {
+            self.sync()?;
+        }
+        self.identity = identity;
+        Ok(())
     }
+}
+
+/// Page sums as an open begins with them.
+struct Kept {
+    sums: Sums,
+    /// Those that are not believed.
+    doubted: Option<Sums>,
+    ledger: Option<Ledger>,
+    found: SumsFound,
+}
+
+/// Reads the page sums that are kept for the file at `path`.
+fn kept_sums(at: Option<SumsAt>, meta: &Meta, identity: Identity, path: &Path) -> Result<Kept> {
+    let (sums, found) = (Sums::default(), SumsFound::NotKept);
+    let Some(at) = at else { return Ok(Kept { sums, doubted: None, ledger: None, found }) };
+    let page_size = meta.page_size as usize;
+    let read = ledger::read(&at, page_size, meta.high_water, identity);
+    let ledger = |read| Some(Ledger::new(at, page_size, read));
+    Ok(match read {
+        None => Kept { sums, doubted: None, ledger: ledger(None), found: SumsFound::None },
+        Some(Ok(read)) => {
+            let ledger = ledger(Some(&read));
+            Kept { sums: read.sums, doubted: None, ledger, found: SumsFound::Fit }
+        }
+        Some(Err(doubt)) if doubt.newest_lost => {
+            let slot = 1 - meta.slot();
+            let expected = format!(
+                "the meta of a later transaction than {} expected: {}",
+                meta.txid, doubt.why
+            );
+            let (path, offset) = (path.to_owned(), slot * u64::from(meta.page_size));
+            return Err(Error::Damaged { path, page: slot, offset, expected });
+        }
+        Some(Err(doubt)) => {
+            let found = SumsFound::Dropped { why: doubt.why, differ: 0 };
+            Kept { sums, doubted: Some(doubt.sums), ledger: ledger(None), found }
+        }
+    })
 }
 
 /// Builds the pages of a transaction and writes them; the new root, or `None` when nothing changed.

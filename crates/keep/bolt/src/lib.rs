@@ -15,6 +15,8 @@
 //!   written. After a failed write or sync the [`Bolt`] refuses further commits.
 //! - While the file is [shrunk](Bolt::shrink), commits also move pages from its end to free ones
 //!   near its start, and cut off what nothing names any more.
+//! - Every page that is read is compared with its checksum, which is kept beside the file
+//!   ([`SumsAt`]), as the format has none.
 //! - The free list is never written (as etcd does): it is found by walking the
 //!   tree at open, and the caller can see every row of one bucket in that pass.
 
@@ -25,6 +27,7 @@ mod cursor;
 mod defrag;
 mod error;
 mod free;
+mod ledger;
 mod many;
 mod meta;
 mod output;
@@ -33,6 +36,7 @@ mod pager;
 mod reader;
 mod shrink;
 mod split;
+mod sums;
 mod tx;
 mod walk;
 
@@ -42,5 +46,6 @@ pub use check::Problem;
 pub use cursor::Cursor;
 pub use defrag::write_compacted;
 pub use error::{Error, MetaFault, Result};
+pub use ledger::{SumsAt, SumsFound};
 pub use reader::{Bucket, Copy, Reader};
 pub use shrink::{Goal, Shrinking};

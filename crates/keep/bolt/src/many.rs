@@ -99,12 +99,15 @@ impl Many<'_> {
     /// A child among the pages read from page `from` on, or from the disk when it is longer.
     fn child(&self, parent: &Page, part: &Part, bytes: &Bytes, from: u64) -> Result<Page> {
         let start = (part.id - from) as usize * self.pager.page_size;
+        let first_end = start + self.pager.page_size;
+        self.pager.verify(part.id, &bytes[start..first_end])?;
         let header = Header::read(&bytes[start..start + HEADER]).expect("a page has a header");
         let end = start + (header.overflow as usize + 1) * self.pager.page_size;
         // A branch is kept: it must not hold its neighbours in memory.
         if end > bytes.len() || header.flags == Kind::Branch.flag() {
             return self.pager.child(parent, part.child, self.high_water);
         }
+        self.pager.verify(part.id + 1, &bytes[first_end..end])?;
         let page = Page::parse(part.id, bytes.slice(start..end))
             .map_err(|expected| self.pager.damaged(part.id, expected))?;
         self.pager.check_place(&page.view(), part.id, &parent.view(), part.child)?;

@@ -74,6 +74,11 @@ impl Meta {
         out
     }
 
+    /// Its checksum, as it stands in its page.
+    pub(crate) fn sum(&self) -> u64 {
+        u64_at(&self.page(self.slot()), HEADER + META_BYTES - 8)
+    }
+
     /// The page id that this meta is written to.
     pub(crate) fn slot(&self) -> u64 {
         self.txid % 2
@@ -118,6 +123,14 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+/// The meta in the other slot than the one of `meta`, when it can be read.
+pub(crate) fn other(file: &dyn File, meta: &Meta) -> Option<Meta> {
+    let mut buf = [0; HEADER + META_BYTES];
+    let at = (1 - meta.slot()) * u64::from(meta.page_size);
+    let n = file.read_at(at, &mut buf).ok()?;
+    Meta::read(&buf[..n]).ok()
 }
 
 /// Reads both metas and takes the valid one with the larger transaction id (disk.md 4.2).

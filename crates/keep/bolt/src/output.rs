@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use crate::error::{Error, Result};
 use crate::page::{Elem, Kind, Page, encode};
 use crate::pager::Pager;
+use crate::sums::sum;
 
 /// Bytes gathered before they are written: large enough that the call costs nothing next to
 /// the bytes, small enough not to matter in memory.
@@ -27,11 +28,13 @@ pub(crate) struct Output<'a> {
     buf: Vec<u8>,
     first: u64,
     pub(crate) pages: u64,
+    /// Sums of what was written: first page, and one for each.
+    pub(crate) sums: Vec<(u64, Vec<u32>)>,
 }
 
 impl<'a> Output<'a> {
     pub(crate) fn new(pager: &'a Pager, file_len: &'a mut u64, stopped: &'a mut bool) -> Self {
-        Self { pager, file_len, stopped, buf: Vec::new(), first: 0, pages: 0 }
+        Self { pager, file_len, stopped, buf: Vec::new(), first: 0, pages: 0, sums: Vec::new() }
     }
 
     /// Encodes a node into `pages` pages from `id` on. A branch is returned, to be kept.
@@ -74,6 +77,10 @@ impl<'a> Output<'a> {
             *self.stopped = true;
             return Err(self.pager.disk(doing(), source));
         }
+        let pages = self.buf.chunks_exact(self.pager.page_size);
+        let sums: Vec<u32> = (self.first..).zip(pages).map(|(id, page)| sum(id, page)).collect();
+        (self.first..).zip(&sums).for_each(|(id, sum)| self.pager.sums.set(id, *sum));
+        self.sums.push((self.first, sums));
         self.buf.clear();
         Ok(())
     }

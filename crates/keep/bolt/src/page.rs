@@ -271,6 +271,11 @@ impl Page {
         View { bytes: &self.bytes, kind: self.kind, count: self.count }
     }
 
+    /// The bytes of all its pages.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Pages that it takes in the file, overflow included.
     pub(crate) fn pages(&self, page_size: usize) -> u64 {
         (self.bytes.len() / page_size) as u64

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
 use crate::page::{HEADER, Header, Kind, Page, View};
+use crate::sums::{Sums, UNKNOWN, differs, sum};
 
 /// Shards of the branch cache, so that readers on several threads do not queue for one lock.
 const SHARDS: usize = 16;
@@ -23,6 +24,8 @@ pub(crate) struct Pager {
     /// it when the page becomes free, which is before it can be written again.
     branches: [RwLock<BTreeMap<u64, Page>>; SHARDS],
     pub(crate) readers: Mutex<Live>,
+    /// What the pages that any snapshot reaches must be.
+    pub(crate) sums: Sums,
 }
 
 /// Live snapshots by transaction id.
@@ -38,13 +41,14 @@ pub(crate) struct Pins {
 }
 
 impl Pager {
-    pub(crate) fn new(path: PathBuf, file: Box<dyn File>, page_size: usize) -> Self {
+    pub(crate) fn new(path: PathBuf, file: Box<dyn File>, page_size: usize, sums: Sums) -> Self {
         Self {
             path,
             file,
             page_size,
             branches: Default::default(),
             readers: Mutex::new(BTreeMap::new()),
+            sums,
         }
     }
 
@@ -58,8 +62,9 @@ impl Pager {
         self.shard(page.id).write().insert(page.id, page);
     }
 
-    /// Forgets pages that nobody can reach any more.
+    /// Forgets pages that nobody can reach any more, before they can be written again.
     pub(crate) fn evict(&self, first: u64, pages: u64) {
+        self.sums.clear(first, pages);
         for id in first..first + pages {
             self.shard(id).write().remove(&id);
         }
@@ -93,6 +98,39 @@ impl Pager {
         self.file
             .read_exact_at(at, buf)
             .map_err(|e| self.disk(format!("read of {} bytes at offset {at}", buf.len()), e))
+    }
+
+    /// Compares pages from `first` on, which the asker's snapshot reaches, with their sums.
+    pub(crate) fn verify(&self, first: u64, bytes: &[u8]) -> Result<()> {
+        for (id, page) in (first..).zip(bytes.chunks_exact(self.page_size)) {
+            let expected = self.sums.get(id);
+            if expected == UNKNOWN {
+                continue;
+            }
+            let found = sum(id, page);
+            if found != expected {
+                return Err(self.damaged(id, differs(expected, found)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads whole pages from `first` on, any of which may be free: one that differs from its sum
+    /// is damaged only if it was not written meanwhile. The asker's snapshot ends behind them.
+    pub(crate) fn read_stable(&self, first: u64, buf: &mut [u8]) -> Result<()> {
+        let pages = (buf.len() / self.page_size) as u64;
+        let before: Vec<u32> = (first..first + pages).map(|id| self.sums.get(id)).collect();
+        self.read_raw(first, buf)?;
+        for ((id, page), expected) in (first..).zip(buf.chunks_exact(self.page_size)).zip(before) {
+            if expected == UNKNOWN {
+                continue;
+            }
+            let found = sum(id, page);
+            if found != expected && self.sums.get(id) == expected {
+                return Err(self.damaged(id, differs(expected, found)));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that a node lies below the high water mark and behind the metas.
@@ -131,6 +169,7 @@ impl Pager {
         self.check_span(id, 0, high_water)?;
         let mut buf = vec![0; self.page_size];
         self.read_raw(id, &mut buf)?;
+        self.verify(id, &buf)?;
         self.complete(id, high_water, &mut buf)?;
         Page::parse(id, Bytes::from(buf)).map_err(|expected| self.damaged(id, expected))
     }
@@ -147,7 +186,8 @@ impl Pager {
         }
         self.check_span(id, header.overflow, high_water)?;
         buf.resize(self.page_size * (header.overflow as usize + 1), 0);
-        self.read_raw(id + 1, &mut buf[self.page_size..])
+        self.read_raw(id + 1, &mut buf[self.page_size..])?;
+        self.verify(id + 1, &buf[self.page_size..])
     }
 
     /// Child `i` of a branch, checked against the branch's keys.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::meta::{self, Meta};
 use crate::page::{BucketHeader, DEPTH_MAX, FLAG_BUCKET, Kind, Page};
 use crate::pager::{Pager, Pins};
+use crate::sums::Sums;
 
 /// What the clones of a [`Reader`] share; dropping it ends the pin.
 struct Snapshot {
@@ -62,7 +63,7 @@ impl Reader {
             source,
         })?;
         let meta = meta::choose(&*file, path)?;
-        let pager = Pager::new(path.to_owned(), file, meta.page_size as usize);
+        let pager = Pager::new(path.to_owned(), file, meta.page_size as usize, Sums::default());
         Ok(Self::new(Arc::new(pager), meta, meta.high_water))
     }
 
@@ -262,7 +263,8 @@ impl Copy {
     }
 
     /// Fills `buf` from offset `at`; shorter only at the end. Returns the bytes filled. Pages are
-    /// copied as they are, free ones too, and not checked.
+    /// copied as they are, free ones too, but those that any snapshot reaches are compared with
+    /// their sums first: a damaged one is an error, and `buf` then holds nothing to be used.
     pub fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<usize> {
         let len = self.len();
         let n = buf.len().min(usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX));
@@ -276,12 +278,30 @@ impl Copy {
             let at = at as usize;
             buf[..head].copy_from_slice(&self.metas[at..at + head]);
         }
-        let pager = self.reader.pager();
-        let from = at + head as u64;
-        pager
-            .file
-            .read_exact_at(from, &mut buf[head..])
-            .map_err(|e| pager.disk(format!("read of {} bytes at offset {from}", n - head), e))?;
+        self.pages(at + head as u64, &mut buf[head..])?;
         Ok(n)
+    }
+
+    /// Whole pages go into `buf` directly, the two that may be cut at its ends through a buffer.
+    fn pages(&self, mut at: u64, mut buf: &mut [u8]) -> Result<()> {
+        let pager = self.reader.pager();
+        let size = pager.page_size;
+        while !buf.is_empty() {
+            let (id, skip) = (at / size as u64, (at % size as u64) as usize);
+            let whole = if skip == 0 { buf.len() / size * size } else { 0 };
+            let n = if whole > 0 {
+                pager.read_stable(id, &mut buf[..whole])?;
+                whole
+            } else {
+                let mut page = vec![0; size];
+                pager.read_stable(id, &mut page)?;
+                let n = buf.len().min(size - skip);
+                buf[..n].copy_from_slice(&page[skip..skip + n]);
+                n
+            };
+            at += n as u64;
+            buf = &mut buf[n..];
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::page::{
     BUCKET_HEADER, BucketHeader, DEPTH_MAX, FLAG_BUCKET, FREELIST, HEADER, Header, Kind, Page, View,
 };
 use crate::pager::Pager;
+use crate::sums::{Sums, UNKNOWN, sum};
 
 /// Bytes read at once where leaves lie side by side.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -101,6 +102,16 @@ pub(crate) struct Walk<'a> {
     /// Pages read ahead, and the id of the first.
     window: Window,
     window_first: u64,
+    /// Pages without a sum get one.
+    take: Option<Taking>,
+}
+
+/// Taking pages as they are.
+pub(crate) struct Taking {
+    /// Sums that are not believed.
+    doubted: Option<Sums>,
+    /// Pages that differ from them.
+    pub(crate) differ: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -115,6 +126,32 @@ impl<'a> Walk<'a> {
             problems: gather.then(Vec::new),
             window: Window::default(),
             window_first: 0,
+            take: None,
+        }
+    }
+
+    /// Has every page that is reached and has no sum enter the one it has; those that differ from
+    /// what `doubted` says are counted.
+    pub(crate) fn taking(self, doubted: Option<Sums>) -> Self {
+        Self { take: Some(Taking { doubted, differ: 0 }), ..self }
+    }
+
+    /// How many pages differ.
+    pub(crate) fn differ(&self) -> u64 {
+        self.take.as_ref().map_or(0, |take| take.differ)
+    }
+
+    /// Pages that were compared with their sums, if they have any.
+    fn take(&mut self, first: u64, bytes: &[u8]) {
+        let Some(take) = &mut self.take else { return };
+        for (id, page) in (first..).zip(bytes.chunks_exact(self.pager.page_size)) {
+            if self.pager.sums.get(id) != UNKNOWN {
+                continue;
+            }
+            let found = sum(id, page);
+            let before = take.doubted.as_ref().map_or(UNKNOWN, |doubted| doubted.get(id));
+            take.differ += u64::from(before != UNKNOWN && before != found);
+            self.pager.sums.set(id, found);
         }
     }
 
@@ -139,6 +176,15 @@ impl<'a> Walk<'a> {
     /// Whether page `id` was reached.
     pub(crate) fn reached(&self, id: u64) -> bool {
         self.seen.get((id / 64) as usize).is_some_and(|word| word >> (id % 64) & 1 == 1)
+    }
+
+    /// [`Walk::take`] of pages in the window.
+    fn take_window(&mut self, first: u64, range: std::ops::Range<usize>) {
+        if self.take.is_some() {
+            let window = std::mem::take(&mut self.window);
+            self.take(first, &window.bytes()[range]);
+            self.window = window;
+        }
     }
 
     /// Calls `run(first, pages)` for every run of pages that was not reached.
@@ -239,6 +285,7 @@ impl<'a> Walk<'a> {
         if !self.mark(page.id, page.pages(self.pager.page_size))? {
             return Ok(());
         }
+        self.take(page.id, page.bytes());
         if page.kind == Kind::Leaf {
             return match sink.leaf(&page.view()) {
                 Ok(()) => Ok(()),
@@ -284,11 +331,14 @@ impl<'a> Walk<'a> {
             .bytes()
             .get(start..start + pages as usize * size)
             .ok_or_else(|| self.pager.damaged(id, "the node's pages in the window"))?;
+        self.pager.verify(id + 1, &bytes[size..])?;
         let view = View::check(bytes, id).map_err(|what| self.pager.damaged(id, what))?;
         self.pager.check_place(&view, id, &parent.view(), i)?;
         self.check_end(&view, id, end)?;
         sink.leaf(&view).map_err(|what| self.pager.damaged(id, what))?;
-        self.mark(id, pages).map(drop)
+        self.mark(id, pages)?;
+        self.take_window(id, start..start + pages as usize * size);
+        Ok(())
     }
 
     /// The last child of a branch has no next key beside it: its end is the branch's own.
@@ -310,8 +360,9 @@ impl<'a> Walk<'a> {
             self.fill(id, pages)?;
         }
         let start = (id - self.window_first) as usize * size;
-        let header = Header::read(&self.window.bytes()[start..start + HEADER])
-            .expect("sixteen bytes are a header");
+        let first = &self.window.bytes()[start..start + size];
+        self.pager.verify(id, first)?;
+        let header = Header::read(first).expect("a page is longer than its header");
         if header.id != id {
             let what = format!("page id {id} expected, {} found", header.id);
             return Err(self.pager.damaged(id, what));

@@ -8,4 +8,5 @@ mod damage;
 mod go;
 mod model;
 mod shrink;
+mod sums;
 mod support;
