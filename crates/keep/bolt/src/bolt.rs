@@ -18,7 +18,6 @@ use crate::page::{FLAG_BUCKET, FREELIST, Header, Kind, Page, encode};
 use crate::pager::Pager;
 use crate::reader::find;
 use crate::shrink::{LEFT_BEHIND_BYTES, Pass};
-use crate::sums::Sums;
 use crate::tx::{Outcome, Tx};
 use crate::walk::{Walk, freelist_pages};
 use crate::{Reader, WriteBatch};
@@ -128,16 +127,17 @@ impl Bolt {
         let file_len = file.len().map_err(|e| fail("length", e))?;
         let identity = Identity::new(&meta, meta::other(&*file, &meta).as_ref());
         let page_size = meta.page_size as usize;
-        let Kept { sums, doubted, ledger, found } = kept_sums(sums, &meta, identity, path)?;
-        let pager = Arc::new(Pager::new(path.to_owned(), file, page_size, sums));
-        let mut walk = Walk::new(&pager, meta, false).taking(doubted);
+        let kept = ledger::kept(sums.as_ref(), &meta, identity, path)?;
+        let ledger = sums.map(|at| Ledger::new(at, page_size, kept.goes_on_at));
+        let pager = Arc::new(Pager::new(path.to_owned(), file, page_size, kept.sums));
+        let mut walk = Walk::new(&pager, meta, false).taking(kept.doubted);
         walk.run(bucket, visit)?;
         let mut free = FreeList::default();
         walk.unreached(|first, pages| {
             free.add(first, pages);
             pager.sums.clear(first, pages);
         });
-        let sums_found = found.counting(walk.differ());
+        let sums_found = kept.found.counting(walk.differ());
         let stored_freelist = match meta.freelist {
             NO_FREELIST => None,
             id => Some((id, freelist_pages(&pager, &meta)?)),
@@ -310,44 +310,6 @@ impl Bolt {
         self.identity = identity;
         Ok(())
     }
-}
-
-/// Page sums as an open begins with them.
-struct Kept {
-    sums: Sums,
-    /// Those that are not believed.
-    doubted: Option<Sums>,
-    ledger: Option<Ledger>,
-    found: SumsFound,
-}
-
-/// Reads the page sums that are kept for the file at `path`.
-fn kept_sums(at: Option<SumsAt>, meta: &Meta, identity: Identity, path: &Path) -> Result<Kept> {
-    let (sums, found) = (Sums::default(), SumsFound::NotKept);
-    let Some(at) = at else { return Ok(Kept { sums, doubted: None, ledger: None, found }) };
-    let page_size = meta.page_size as usize;
-    let read = ledger::read(&at, page_size, meta.high_water, identity);
-    let ledger = |read| Some(Ledger::new(at, page_size, read));
-    Ok(match read {
-        None => Kept { sums, doubted: None, ledger: ledger(None), found: SumsFound::None },
-        Some(Ok(read)) => {
-            let ledger = ledger(Some(&read));
-            Kept { sums: read.sums, doubted: None, ledger, found: SumsFound::Fit }
-        }
-        Some(Err(doubt)) if doubt.newest_lost => {
-            let slot = 1 - meta.slot();
-            let expected = format!(
-                "the meta of a later transaction than {} expected: {}",
-                meta.txid, doubt.why
-            );
-            let (path, offset) = (path.to_owned(), slot * u64::from(meta.page_size));
-            return Err(Error::Damaged { path, page: slot, offset, expected });
-        }
-        Some(Err(doubt)) => {
-            let found = SumsFound::Dropped { why: doubt.why, differ: 0 };
-            Kept { sums, doubted: Some(doubt.sums), ledger: ledger(None), found }
-        }
-    })
 }
 
 /// Builds the pages of a transaction and writes them; the new root, or `None` when nothing changed.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 use mainstay_env::{Disk, File, OpenMode};
 
+use crate::error::{Error, Result};
 use crate::meta::Meta;
 use crate::sums::{Sums, UNKNOWN};
 
@@ -133,30 +134,83 @@ impl Record {
     }
 }
 
-/// What was read of a ledger.
-pub(crate) struct Read {
+/// Page sums as an open begins with them.
+#[derive(Default)]
+pub(crate) struct Kept {
     pub(crate) sums: Sums,
-    /// Records end here, and the file too.
+    /// Those that are not believed.
+    pub(crate) doubted: Option<Sums>,
+    /// Records may be appended there.
+    pub(crate) goes_on_at: Option<End>,
+    pub(crate) found: SumsFound,
+}
+
+/// Where records end, and with them the file.
+#[derive(Clone, Copy)]
+pub(crate) struct End {
     end: u64,
+    /// Bytes of it behind the first record.
     appended: u64,
 }
 
+/// What was read of a ledger that is believed.
+struct Read {
+    sums: Sums,
+    /// `None` when its end is torn.
+    end: Option<End>,
+}
+
 /// Why a ledger is not believed, with what it says all the same.
-pub(crate) struct Doubt {
-    pub(crate) why: String,
-    pub(crate) sums: Sums,
+struct Doubt {
+    why: String,
+    sums: Sums,
     /// The db's newest meta page is lost, and it was written over since.
-    pub(crate) newest_lost: bool,
+    newest_lost: bool,
+}
+
+/// Reads the page sums that are kept for the db at `path`, whose state is `identity`.
+///
+/// # Errors
+/// When they show that the db's newest meta page is lost.
+pub(crate) fn kept(
+    at: Option<&SumsAt>,
+    meta: &Meta,
+    identity: Identity,
+    path: &Path,
+) -> Result<Kept> {
+    let Some(at) = at else { return Ok(Kept::default()) };
+    let page_size = meta.page_size as usize;
+    Ok(match read(at, page_size, meta.high_water, identity) {
+        None => Kept { found: SumsFound::None, ..Kept::default() },
+        Some(Ok(Read { sums, end })) => {
+            Kept { sums, goes_on_at: end, found: SumsFound::Fit, ..Kept::default() }
+        }
+        Some(Err(doubt)) if doubt.newest_lost => {
+            let page = 1 - meta.slot();
+            let (why, txid) = (doubt.why, meta.txid);
+            return Err(Error::Damaged {
+                path: path.to_owned(),
+                page,
+                offset: page * u64::from(meta.page_size),
+                expected: format!("the meta of a later transaction than {txid} expected: {why}"),
+            });
+        }
+        Some(Err(doubt)) => {
+            let Doubt { why, sums, .. } = *doubt;
+            let found = SumsFound::Dropped { why, differ: 0 };
+            Kept { doubted: Some(sums), found, ..Kept::default() }
+        }
+    })
 }
 
 /// Reads the ledger at `at` for a db of which `found` is the state and `pages` the end. `None`
 /// when there is none.
-pub(crate) fn read(
+fn read(
     at: &SumsAt,
     page_size: usize,
     pages: u64,
     found: Identity,
-) -> Option<Result<Read, Box<Doubt>>> {
+) -> Option<std::result::Result<Read, Box<Doubt>>> {
     let doubt = |why: String| Box::new(Doubt { why, sums: Sums::default(), newest_lost: false });
     let bytes = match read_file(at, pages) {
         Ok(bytes) => bytes?,
@@ -193,7 +247,7 @@ fn header(at: &SumsAt, page_size: usize) -> Vec<u8> {
     out
 }
 
-fn check_header(bytes: &[u8], at: &SumsAt, page_size: usize) -> Result<(), String> {
+fn check_header(bytes: &[u8], at: &SumsAt, page_size: usize) -> std::result::Result<(), String> {
     let Some(found) = bytes.get(..HEADER_BYTES) else {
         return Err(format!("{} bytes, shorter than its header", bytes.len()));
     };
@@ -209,7 +263,7 @@ fn check_header(bytes: &[u8], at: &SumsAt, page_size: usize) -> Result<(), Strin
 
 /// Goes through the records. Those behind the one that fits must be attempts at the next
 /// transaction, none of which is in the db.
-fn replay(bytes: &[u8], pages: u64, found: Identity) -> Result<Read, Box<Doubt>> {
+fn replay(bytes: &[u8], pages: u64, found: Identity) -> std::result::Result<Read, Box<Doubt>> {
     let sums = Sums::default();
     let (mut rest, mut first_end) = (&bytes[HEADER_BYTES..], 0);
     let mut fits = false;
@@ -225,12 +279,13 @@ fn replay(bytes: &[u8], pages: u64, found: Identity) -> Result<Read, Box<Doubt>>
     }
     if fits && rest.is_empty() {
         let end = bytes.len() as u64;
-        return Ok(Read { sums, end, appended: end - first_end as u64 });
+        let end = End { end, appended: end - first_end as u64 };
+        return Ok(Read { sums, end: Some(end) });
     }
     if fits {
         // The end of it is torn: what was appended last was for a transaction that is not in
         // the db, or the file would not fit.
-        return Ok(Read { sums, end: 0, appended: u64::MAX });
+        return Ok(Read { sums, end: None });
     }
     let Identity { txid, before, .. } = found;
     let why = match last {
@@ -285,15 +340,15 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Goes on with what was read, or from nothing.
-    pub(crate) fn new(at: SumsAt, page_size: usize, read: Option<&Read>) -> Self {
+    pub(crate) fn new(at: SumsAt, page_size: usize, goes_on_at: Option<End>) -> Self {
         let mut ledger =
             Self { at, page_size, file: None, end: 0, appended: 0, patience: 0, failure: None };
-        if let Some(read) = read.filter(|read| read.end > 0) {
+        if let Some(End { end, appended }) = goes_on_at {
             match ledger.at.disk.open(&ledger.at.path, OpenMode::ReadWrite) {
                 Ok(file) => ledger.file = Some(file),
                 Err(error) => ledger.fail(&error),
             }
-            (ledger.end, ledger.appended) = (read.end, read.appended);
+            (ledger.end, ledger.appended) = (end, appended);
         }
         ledger
     }

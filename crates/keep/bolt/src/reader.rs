@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use mainstay_env::{Disk, OpenMode};
+use mainstay_env::{Disk, File, OpenMode};
 
 use crate::Cursor;
 use crate::error::{Error, Result};
@@ -63,8 +63,13 @@ impl Reader {
             source,
         })?;
         let meta = meta::choose(&*file, path)?;
-        let pager = Pager::new(path.to_owned(), file, meta.page_size as usize, Sums::default());
-        Ok(Self::new(Arc::new(pager), meta, meta.high_water))
+        Ok(Self::of_file(path, file, meta, Sums::default()))
+    }
+
+    /// A snapshot of a file that nobody writes.
+    pub(crate) fn of_file(path: &Path, file: Box<dyn File>, meta: Meta, sums: Sums) -> Self {
+        let pager = Pager::new(path.to_owned(), file, meta.page_size as usize, sums);
+        Self::new(Arc::new(pager), meta, meta.high_water)
     }
 
     pub(crate) fn pager(&self) -> &Pager {

@@ -177,6 +177,60 @@ fn go_on(disk: &SimDisk, bolt: &mut Bolt, state: &State, round: u64) -> bool {
     refused
 }
 
+/// A scrub finds what no read has met, names every such page once, and goes on behind it.
+#[test]
+fn a_scrub_finds_what_nobody_reads() {
+    let (disk, mut state) = sample(9, 25);
+    let mut bolt = open(&disk);
+    let reader = bolt.reader();
+    let all = |reader: &mainstay_bolt::Reader| {
+        let (mut at, mut pages, mut damaged) = (0, 0, Vec::new());
+        loop {
+            match reader.scrub(at, 10) {
+                Ok(done) => {
+                    pages += done.pages;
+                    let Some(next) = done.next else { return (pages, damaged) };
+                    at = next;
+                }
+                Err(Error::Damaged { page, .. }) => {
+                    damaged.push(page);
+                    at = page + 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    assert_eq!(all(&reader), (reader.in_use() / 1024 - 2, vec![]));
+    // Beside a writer, too, and over what older snapshots still reach.
+    let mut generator = Generator::new(5);
+    for _ in 0..10 {
+        bolt.commit(generator.batch(&mut state)).unwrap();
+        assert_eq!(all(&reader).1, []);
+        assert_eq!(all(&bolt.reader()).1, []);
+    }
+    drop(reader);
+    bolt.commit(generator.batch(&mut state)).unwrap();
+    let reader = bolt.reader();
+    let mut dice = SimDice::new(1);
+    let mut flipped: Vec<u64> = (0..20)
+        .map(|_| {
+            let at = dice.below(reader.size() - 2048) + 2048;
+            disk.flip(PATH, at, dice.below(8) as u8);
+            at / 1024
+        })
+        .collect();
+    flipped.sort_unstable();
+    flipped.dedup();
+    let found = all(&reader).1;
+    assert!(found.len() > 5 && found.iter().all(|page| flipped.contains(page)), "{found:?}");
+    drop((reader, bolt));
+    // Tools find the same.
+    let (reader, sums) =
+        mainstay_bolt::Reader::open_summed(&disk, Path::new(PATH), &sums(&disk)).unwrap();
+    assert_eq!(sums, SumsFound::Fit);
+    assert!(!reader.check().unwrap().is_empty());
+}
+
 /// Copies beside commits that write free pages all the while: nothing is called damaged.
 #[test]
 fn a_copy_beside_a_writer_is_not_called_damaged() {
