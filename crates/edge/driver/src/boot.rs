@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_apply::{LoadError, Machine, StopError};
-use mainstay_backend::{Backend, BackendError, OpenOptions};
+use mainstay_backend::bolt::SumsFound;
+use mainstay_backend::{Backend, BackendError, OpenOptions, SumsPlace};
 use mainstay_env::Disk;
 use mainstay_member::{Member, MemberConfig};
 use mainstay_membership::{self as membership, Membership, V2Snapshot};
@@ -195,7 +196,7 @@ fn refuse_db_without_log(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), 
     if found.is_none_or(|found| found.len == 0) {
         return Ok(());
     }
-    let file = OpenOptions { no_sync: options.no_fsync };
+    let file = OpenOptions { no_sync: options.no_fsync, ..OpenOptions::default() };
     let backend = Backend::open(Arc::clone(disk), &path, file, &mut |_, _, _| {})?;
     let applied = backend.meta()?.applied;
     if applied.0 == 0 {
@@ -255,9 +256,41 @@ fn defragment(options: &Options, backend: &Backend) -> Result<(), BootError> {
 
 type Log = (Option<Snapshot>, Wal, Replay);
 
-fn open_machine(disk: &Arc<dyn Disk>, options: &Options) -> Result<Machine, BootError> {
-    let file = OpenOptions { no_sync: options.no_fsync };
-    Ok(Machine::open(Arc::clone(disk), &options.db_path(), file, apply_options(options))?)
+/// Opens the member's own db, with the checksums of its pages.
+fn open_machine(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    identity: Identity,
+) -> Result<Machine, BootError> {
+    let Identity { cluster, member } = identity;
+    let sums = SumsPlace { path: options.sums_path(), cluster, member };
+    let file = OpenOptions { no_sync: options.no_fsync, sums: Some(sums) };
+    let machine =
+        Machine::open(Arc::clone(disk), &options.db_path(), file, apply_options(options))?;
+    tell_of_sums(&machine.backend().sums_found(), options);
+    Ok(machine)
+}
+
+/// Says what became of the checksums of the db's pages, when that is not what is expected.
+fn tell_of_sums(found: &SumsFound, options: &Options) {
+    match found {
+        SumsFound::NotKept | SumsFound::Fit => {}
+        SumsFound::None => {
+            tracing::info!(
+                path = %options.sums_path().display(),
+                "took the pages of the db as they are: there were no checksums of them"
+            );
+        }
+        SumsFound::Dropped { why, differ } => {
+            tracing::warn!(
+                path = %options.sums_path().display(),
+                why,
+                "pages-that-differ" = differ,
+                "took the pages of the db as they are: the checksums are not those of this db \
+                 (another etcd wrote to it, it was replaced, or the power was cut)"
+            );
+        }
+    }
 }
 
 impl Start<'_> {
@@ -291,7 +324,7 @@ impl Start<'_> {
             Founding::Join { me, cluster, .. } => (*me, *cluster),
         };
         let identity = Identity { cluster, member: me };
-        let machine = open_machine(self.disk, options)?;
+        let machine = open_machine(self.disk, options, identity)?;
         let backend = machine.backend().clone();
         let wal_path = options.wal_path();
         let metadata = Metadata { member: me, cluster };
@@ -322,7 +355,7 @@ impl Start<'_> {
         let (snapshot, mut wal, mut replay) = self.read_log()?;
         let identity =
             Identity { cluster: replay.metadata.cluster, member: replay.metadata.member };
-        let mut machine = open_machine(disk, options)?;
+        let mut machine = open_machine(disk, options, identity)?;
         finish_install(disk, options, snapshot.as_ref(), &mut machine)?;
         take_membership(&mut machine, snapshot.as_ref(), &replay.entries)?;
         let backend = machine.backend().clone();

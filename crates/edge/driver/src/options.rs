@@ -178,6 +178,11 @@ impl Options {
     pub fn db_path(&self) -> PathBuf {
         self.snap_path().join("db")
     }
+
+    /// The checksums of its pages.
+    pub fn sums_path(&self) -> PathBuf {
+        self.member_dir().join("mainstay").join("pages")
+    }
 }
 
 impl Default for Options {

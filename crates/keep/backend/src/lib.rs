@@ -20,5 +20,5 @@ pub use bucket::{Bucket, meta};
 pub use codec::{BadRevision, KeyValueRef, decode_revision, encode_key_value, encode_revision};
 pub use hash::hash;
 pub use mainstay_bolt as bolt;
-pub use store::{Backend, BackendError, CommitStats, Meta, OpenOptions};
+pub use store::{Backend, BackendError, CommitStats, Meta, OpenOptions, SumsPlace};
 pub use view::{BackendView, Rows};

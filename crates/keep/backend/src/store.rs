@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mainstay_bolt::{Bolt, Options, Reader, WriteBatch};
 use mainstay_env::Disk;
 use mainstay_failpoints::fail_point;
-use mainstay_types::{Index, Revision, Term};
+use mainstay_types::{ClusterId, Index, MemberId, Revision, Term};
 use parking_lot::Mutex;
 
 use crate::batch::{Batch, OtherRow};
@@ -18,6 +18,7 @@ use crate::codec::{BadRevision, decode_revision, encode_revision};
 use crate::view::BackendView;
 
 mod space;
+mod sums;
 
 /// Why the backend cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +58,24 @@ pub enum BackendError {
 }
 
 /// How to open.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     /// `--unsafe-no-fsync`.
     pub no_sync: bool,
+    /// Where the checksums of pages are kept; without, a page is only compared with what it was
+    /// when the file was opened.
+    pub sums: Option<SumsPlace>,
+}
+
+/// Where the checksums of the file's pages are kept, and whose they are.
+#[derive(Clone, Debug)]
+pub struct SumsPlace {
+    /// The file, `member/mainstay/pages` of the data directory.
+    pub path: PathBuf,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member.
+    pub member: MemberId,
 }
 
 /// What the `meta` bucket holds.
@@ -160,7 +175,7 @@ impl Backend {
         visit: &mut dyn FnMut(Revision, bool, &[u8]),
     ) -> Result<Backend, BackendError> {
         clear_away(&*disk, path)?;
-        let (bolt, front) = open_file(&*disk, path, options, visit)?;
+        let (bolt, front) = open_file(&disk, path, &options, visit)?;
         let sizes = Sizes::of(&front.reader);
         let path = path.to_owned();
         let (front, writer) = (Mutex::new(front), Mutex::new(Some(bolt)));
@@ -309,10 +324,11 @@ impl Backend {
         let inner = &*self.0;
         // From here on the old file has no name.
         *writer = None;
+        inner.forget_sums();
         inner.disk.rename(received, &inner.path).map_err(|e| fail("rename", received, e))?;
         let folder = folder_of(&inner.path);
         inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
-        let (bolt, fresh) = open_file(&*inner.disk, &inner.path, inner.options, visit)?;
+        let (bolt, fresh) = open_file(&inner.disk, &inner.path, &inner.options, visit)?;
         inner.sizes.set(&fresh.reader);
         let before = std::mem::replace(&mut *inner.front.lock(), fresh);
         *writer = Some(bolt);
@@ -360,9 +376,9 @@ impl Backend {
 
 /// Opens the file, or makes it with etcd's buckets, with nothing appended yet.
 fn open_file(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     path: &Path,
-    options: OpenOptions,
+    options: &OpenOptions,
     visit: &mut dyn FnMut(Revision, bool, &[u8]),
 ) -> Result<(Bolt, Front), BackendError> {
     let mut bad = None;
@@ -370,8 +386,8 @@ fn open_file(
         Ok((revision, tombstone)) => visit(revision, tombstone, value),
         Err(error) => bad = Some(error),
     };
-    let bolt_options = bolt_options(options);
-    let mut bolt = Bolt::open_visiting(disk, path, bolt_options, Bucket::Key.name(), &mut show)?;
+    let (sums, name) = (options.sums_at(disk), Bucket::Key.name());
+    let mut bolt = Bolt::open_summed(&**disk, path, bolt_options(options), sums, name, &mut show)?;
     if let Some(error) = bad {
         return Err(error.into());
     }
@@ -413,7 +429,7 @@ fn clear_away(disk: &dyn Disk, path: &Path) -> Result<(), BackendError> {
     Ok(())
 }
 
-fn bolt_options(options: OpenOptions) -> Options {
+fn bolt_options(options: &OpenOptions) -> Options {
     Options { no_sync: options.no_sync, ..Options::default() }
 }
 

@@ -70,7 +70,7 @@ impl Backend {
             return Err(injected(text));
         }
         fail_point!("defragBeforeCopy");
-        let options = Options { page_size: reader.page_size(), ..bolt_options(inner.options) };
+        let options = Options { page_size: reader.page_size(), ..bolt_options(&inner.options) };
         write_compacted(&reader, &*inner.disk, &next, options)?;
         if let Some(text) = fail_value!("defragdbFail") {
             return Err(injected(text));
@@ -79,9 +79,12 @@ impl Backend {
         inner.disk.rename(&next, &inner.path).map_err(|e| fail("rename", &next, e))?;
         // From here on the old file has no name.
         *writer = None;
+        inner.forget_sums();
         let folder = folder_of(&inner.path);
         inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
-        let bolt = Bolt::open(&*inner.disk, &inner.path, bolt_options(inner.options))?;
+        let (options, sums) = (bolt_options(&inner.options), inner.options.sums_at(&inner.disk));
+        let visit = &mut |_: &[u8], _: &[u8]| {};
+        let bolt = Bolt::open_summed(&*inner.disk, &inner.path, options, sums, b"", visit)?;
         let reader = bolt.reader();
         let keys = key_bucket(&reader)?;
         inner.sizes.set(&reader);

@@ -20,7 +20,12 @@ pub(crate) type State = BTreeMap<(Bucket, Bytes), Bytes>;
 
 pub(crate) fn try_open(disk: &SimDisk, no_sync: bool) -> Result<Backend, BackendError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    Backend::open(disk, PATH.as_ref(), OpenOptions { no_sync }, &mut |_, _, _| {})
+    Backend::open(
+        disk,
+        PATH.as_ref(),
+        OpenOptions { no_sync, ..OpenOptions::default() },
+        &mut |_, _, _| {},
+    )
 }
 
 /// Everything committed.
