@@ -149,7 +149,12 @@ export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=$endpoint
 # so that each is in one of the two places.
 stopped=$root$kubernetes/manifests-stopped/$time doing="making $stopped"
 mkdir -p -- "${stopped%/*}"
-mkdir -- "$stopped" || fail "another restore began in this second; try again"
+until mkdir -- "$stopped" 2>/dev/null; do
+  [ -d "$stopped" ] || fail "$stopped cannot be made"
+  # Another attempt began in this second.
+  sleep 1
+  time=$(date +%Y-%m-%d_%H%M%S) stopped=$root$kubernetes/manifests-stopped/$time
+done
 undo_by 'rm -f %q' "$stopped/go-back.sh"
 for name in "${others[@]}" etcd; do
   file=$name-pod.yaml

@@ -39,7 +39,7 @@ done
 [[ $to =~ ^/[A-Za-z0-9._/-]+$ ]] || wrong "--to is an absolute path of letters, digits and ._/- to a new directory on this host"
 
 time=$(date +%Y-%m-%d_%H%M%S) place= drop_in=$root/etc/systemd/system/$unit.service.d/restored.conf
-built= changed= stopped= wrote_drop_in= scratch=$(mktemp -d)
+built= changed= stopped= scratch=$(mktemp -d)
 at_end() {
   local code=$?
   rm -rf -- "$scratch"
@@ -48,7 +48,6 @@ at_end() {
     say "the unit is stopped, or does not come up with $to; journalctl -u $unit says why"
     say "to go back to the old data, which was not touched, run:"
     [ -z "$changed" ] || printf '  cp -p %q %q\n' "$place.$time" "$place" >&2
-    [ -z "$wrote_drop_in" ] || printf '  rm -f %q\n' "$drop_in" >&2
     printf '  %q daemon-reload\n  %q restart %q\n' "$systemctl" "$systemctl" "$unit" >&2
   else
     [ -z "$built" ] || rm -rf -- "$built"
@@ -111,11 +110,11 @@ cp -p -- "$place" "$place.part"
 sed -E "/$sets/s#(data-dir[= ]\"?|ETCD_DATA_DIR=\"?)$from/?([ \"]|\$)#\1$to\2#" "$place.$time" >"$place.part"
 changed=1
 mv -- "$place.part" "$place"
-# A unit that may write nothing but its own directory has to be allowed the new one.
+# A unit that may write nothing but its own directory has to be allowed the new one. What an
+# earlier restore allowed stays for the way back; "-" is for a directory that is gone.
 if grep -q '^ProtectSystem=' "${files[@]}"; then
   mkdir -p -- "${drop_in%/*}"
-  wrote_drop_in=1
-  printf '[Service]\nReadWritePaths=%s\n' "$to" >"$drop_in"
+  printf '[Service]\nReadWritePaths=-%s\n' "$to" >>"$drop_in"
 fi
 [ "$(setting data-dir)" = "$to" ] || fail "$place could not be changed to $to"
 say "$place says $to now; before it was $place.$time"

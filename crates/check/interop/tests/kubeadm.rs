@@ -372,7 +372,7 @@ fn a_unit_is_pointed_at_what_was_restored() {
     assert!(
         fs::read_to_string(allowed)
             .expect("it is there")
-            .contains("ReadWritePaths=/srv/etcd-restored")
+            .contains("ReadWritePaths=-/srv/etcd-restored")
     );
 
     // A unit that does not come up with the new directory, and the way back.

@@ -601,7 +601,7 @@ fn a_container_that_does_not_end(host: &Host, dir: &Path) {
     let told = host.restore(dir, &["--patience", "1"]);
     assert!(text(&told.stderr).contains("container kube-scheduler"), "{}", text(&told.stderr));
     assert!(
-        text(&told.stdout).lines().last().is_some_and(|line| line.starts_with("..")),
+        text(&told.stdout).lines().last().is_some_and(|line| line.starts_with('.')),
         "{}",
         text(&told.stdout)
     );
