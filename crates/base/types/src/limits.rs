@@ -177,3 +177,6 @@ pub const RESTORE_PIECE_BYTES: usize = 1 << 20;
 
 /// Clients that may wait for one defragmentation; one more is told to try again (ours).
 pub const DEFRAGMENTS_WAITING_MAX: usize = 1024;
+
+/// Dbs that a member hands at the same time to members that have lost theirs (ours).
+pub const PEER_DB_OFFERS_MAX: usize = 2;

@@ -105,6 +105,9 @@ pub struct Config {
     /// Whether members are talked to, with authentication on, that decide some requests otherwise
     /// than 3.7.1 (ours).
     pub old_members_with_auth: bool,
+    /// Whether a start fetches from another member what is damaged or missing here (ours, default
+    /// true).
+    pub repair_from_peers: bool,
     /// Time between two checkpoints of a lease, at least 1 s; counts with gate `LeaseCheckpoint`.
     pub lease_checkpoint_interval: Duration,
     /// Slower applies are logged.

@@ -56,9 +56,68 @@ pub enum BootError {
     /// The log contradicts itself.
     #[error(transparent)]
     Raft(#[from] StartError),
+    /// The db is not there.
+    #[error("database file ({}) of the backend is missing", .0.display())]
+    DbMissing(PathBuf),
+    /// The db is older than its log.
+    #[error(
+        "{} holds everything up to log entry {applied}, but the log begins behind the snapshot \
+         at {snapshot}: the db is older than its log",
+        db.display()
+    )]
+    DbBehind {
+        /// The file.
+        db: PathBuf,
+        /// The last entry in it.
+        applied: Index,
+        /// What the log goes on from.
+        snapshot: Index,
+    },
     /// The parts of the directory do not belong together, or it is not for us.
     #[error("{0}")]
     Directory(String),
+    /// Something is damaged or missing, and was not fetched from another member.
+    #[error("{found}; it is not fetched from another member: {why}. {advice}")]
+    NotMended {
+        /// What is damaged or missing.
+        found: String,
+        /// Why nothing was fetched.
+        why: String,
+        /// What to do now.
+        advice: String,
+    },
+}
+
+impl BootError {
+    /// Whether the db is not what it was, or not there.
+    pub(crate) fn is_of_db(&self) -> bool {
+        match self {
+            BootError::DbMissing(_) | BootError::DbBehind { .. } => true,
+            BootError::Backend(error) => is_damage(error),
+            BootError::State(LoadError::Backend(error)) => is_damage(error),
+            BootError::State(LoadError::TooNew { .. } | LoadError::AuthEnabled) => false,
+            BootError::State(_) => true,
+            BootError::Disk { .. }
+            | BootError::Wal(_)
+            | BootError::Entry(_)
+            | BootError::Raft(_)
+            | BootError::Directory(_)
+            | BootError::NotMended { .. } => false,
+        }
+    }
+}
+
+/// What a system answers for a sector that cannot be read.
+const EIO: i32 = 5;
+
+fn is_damage(error: &BackendError) -> bool {
+    use mainstay_bolt::Error;
+    match error {
+        BackendError::Bolt(Error::Disk { source, .. }) => source.raw_os_error() == Some(EIO),
+        BackendError::Bolt(error) => matches!(error, Error::Damaged { .. } | Error::NotBolt { .. }),
+        BackendError::Revision(_) | BackendError::Row { .. } => true,
+        BackendError::Exchanged { .. } | BackendError::Disk { .. } => false,
+    }
 }
 
 /// A member, read from its directory or just born, before its threads run.
@@ -112,7 +171,7 @@ pub fn boot(
     if !is_new {
         return start.reopen();
     }
-    refuse_db_without_log(disk, options)?;
+    refuse_without_log(disk, options)?;
     start.bear()
 }
 
@@ -124,7 +183,10 @@ struct Start<'a> {
     tuning: &'a mut dyn Tuning,
 }
 
-fn disk_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BootError + 'a {
+pub(crate) fn disk_error<'a>(
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> BootError + 'a {
     move |source| BootError::Disk { doing, path: path.to_owned(), source }
 }
 
@@ -188,28 +250,50 @@ fn folders_above(disk: &dyn Disk, data_dir: &Path) -> Result<Vec<Above>, BootErr
     Ok(folders)
 }
 
-/// A db that entries were applied to belongs to a log. Without it the member would
-/// come up with old data and a new identity, and vote.
-fn refuse_db_without_log(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), BootError> {
-    let path = options.db_path();
+/// Refuses a directory that has no log and is no new one: a db that entries were applied to,
+/// and `.snap` files, belong to a log. Without it the member would come up with old data and
+/// a new identity, and vote.
+///
+/// # Errors
+/// What is there, and what to do; or the disk's. Nothing is changed.
+pub fn refuse_without_log(disk: &Arc<dyn Disk>, options: &Options) -> Result<(), BootError> {
+    let (path, folder) = (options.db_path(), options.snap_path());
     let found = disk.metadata(&path).map_err(disk_error("look at", &path))?;
-    if found.is_none_or(|found| found.len == 0) {
+    if found.is_some_and(|found| found.len > 0) {
+        let file = OpenOptions { no_sync: options.no_fsync, ..OpenOptions::default() };
+        let backend = Backend::open(Arc::clone(disk), &path, file, &mut |_, _, _| {});
+        let holds = match backend.and_then(|backend| backend.meta()) {
+            // A first boot that was cut short before the log was there.
+            Ok(meta) if meta.applied.0 == 0 => None,
+            Ok(meta) => Some(format!("holds everything up to log entry {}", meta.applied)),
+            Err(error) if is_damage(&error) => Some(format!("is damaged ({error})")),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(holds) = holds {
+            return Err(without_log(options, &path, &holds));
+        }
+    }
+    if disk.metadata(&folder).map_err(disk_error("look at", &folder))?.is_none() {
         return Ok(());
     }
-    let file = OpenOptions { no_sync: options.no_fsync, ..OpenOptions::default() };
-    let backend = Backend::open(Arc::clone(disk), &path, file, &mut |_, _, _| {})?;
-    let applied = backend.meta()?.applied;
-    if applied.0 == 0 {
-        // A first boot that was cut short before the log was there.
-        return Ok(());
+    match snap::list(&**disk, &folder)?.last() {
+        Some(name) => {
+            let holds = format!("covers the log up to entry {}", name.index);
+            Err(without_log(options, &folder.join(name.to_string()), &holds))
+        }
+        None => Ok(()),
     }
-    Err(BootError::Directory(format!(
-        "{} holds everything up to log entry {applied}, but {} has no log: the log was removed or \
-         --wal-dir points elsewhere. Give the right --wal-dir, or restore the db as a snapshot \
-         (it would otherwise come up as a new member with old data)",
-        path.display(),
+}
+
+fn without_log(options: &Options, file: &Path, holds: &str) -> BootError {
+    BootError::Directory(format!(
+        "{} {holds}, but {} has no log: the log was removed or --wal-dir points elsewhere. Give \
+         the right --wal-dir; or, in a cluster of several, remove this member, set its directory \
+         aside and add it again; or restore the db as a snapshot (it would otherwise come up as a \
+         new member with old data)",
+        file.display(),
         options.wal_path().display(),
-    )))
+    ))
 }
 
 /// Rewrites the db before anybody is served, when that frees as much as was asked.
@@ -293,6 +377,15 @@ fn tell_of_sums(found: &SumsFound, options: &Options) {
     }
 }
 
+pub(crate) fn open_machine_at(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    db: &Path,
+) -> Result<Machine, BootError> {
+    let file = OpenOptions { no_sync: options.no_fsync, ..OpenOptions::default() };
+    Ok(Machine::open(Arc::clone(disk), db, file, apply_options(options))?)
+}
+
 impl Start<'_> {
     fn wal_options(&mut self) -> WalOptions {
         let mut options = WalOptions { sync: !self.options.no_fsync, ..WalOptions::default() };
@@ -347,10 +440,7 @@ impl Start<'_> {
         let (disk, options) = (self.disk, self.options);
         let db = options.db_path();
         if disk.metadata(&db).map_err(disk_error("look at", &db))?.is_none() {
-            return Err(BootError::Directory(format!(
-                "database file ({}) of the backend is missing",
-                db.display()
-            )));
+            return Err(BootError::DbMissing(db));
         }
         let (snapshot, mut wal, mut replay) = self.read_log()?;
         let identity =
@@ -515,11 +605,8 @@ fn check_fit(
         )));
     }
     if applied < snapshot_index {
-        return Err(BootError::Directory(format!(
-            "{} holds everything up to log entry {applied}, but the log begins behind the snapshot \
-             at {snapshot_index}: the db is older than its log",
-            db.display()
-        )));
+        let db = db.to_owned();
+        return Err(BootError::DbBehind { db, applied, snapshot: snapshot_index });
     }
     Ok(applied)
 }

@@ -27,7 +27,7 @@ use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::stop::Stop;
-use crate::transport::DbCopy;
+use crate::transport::{DbCopy, DbOffer};
 
 mod shrinker;
 
@@ -38,6 +38,7 @@ pub(crate) use shrinker::{Shrinker, humanized};
 pub(crate) type Notify = Arc<dyn Fn(Note) + Send + Sync>;
 
 type Slot = oneshot::Sender<Result<(), RequestError>>;
+type OfferSlot = oneshot::Sender<Result<DbOffer, RequestError>>;
 
 /// Orders that may wait; every client order holds a request of its own, so more
 /// than this many are refused.
@@ -58,6 +59,8 @@ enum Order {
     Snapshot(StateAt),
     /// A follower needs one.
     SnapshotFor(MemberId),
+    /// A member that has lost its db asks for this one.
+    Offer(OfferSlot),
     Stop,
 }
 
@@ -131,7 +134,15 @@ impl CommitterHandle {
         let _ = self.orders.send(Order::Stop);
     }
 
-    async fn ask(&self, order: fn(Slot) -> Order) -> Result<(), RequestError> {
+    /// Commits what waits, and pins the file as it is then.
+    pub(crate) async fn offer(&self) -> Result<DbOffer, RequestError> {
+        self.ask(Order::Offer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        order: fn(oneshot::Sender<Result<T, RequestError>>) -> Order,
+    ) -> Result<T, RequestError> {
         let (slot, answer) = oneshot::channel();
         let asked = if self.asked.fetch_add(1, Ordering::AcqRel) < ASKED_MAX {
             self.orders.try_send(order(slot))
@@ -188,7 +199,7 @@ impl Committer {
                 None => orders.queue.recv(),
                 Some(at) => orders.queue.recv_timeout(at.saturating_sub(self.clock.now())),
             };
-            if matches!(order, Ok(Order::Commit(_) | Order::Defragment(_))) {
+            if matches!(order, Ok(Order::Commit(_) | Order::Defragment(_) | Order::Offer(_))) {
                 orders.asked.fetch_sub(1, Ordering::AcqRel);
             }
             let result = match order {
@@ -210,6 +221,7 @@ impl Committer {
                     self.snapshot(orders)
                 }
                 Ok(Order::SnapshotFor(to)) => self.snapshot_for(orders, to),
+                Ok(Order::Offer(slot)) => self.offer(orders, slot),
                 Err(Nothing::Timeout) if self.shrinks_now() => match self.shrink(orders) {
                     Turn::Looked => continue,
                     Turn::Committed(done) => done.and_then(|()| self.snapshot(orders)),
@@ -316,6 +328,23 @@ impl Committer {
         };
         self.log.snapshot(mark, Box::new(recorded));
         Ok(())
+    }
+
+    /// As for a follower, for a member that asks by itself.
+    fn offer(&self, orders: &Orders, slot: OfferSlot) -> Result<(), Failure> {
+        let committed = self.commit(orders);
+        let made = match &committed {
+            Ok(()) => mainstay_apply::committed_state(&self.backend).map_err(|e| e.to_string()),
+            Err(failure) => Err(failure.to_string()),
+        };
+        let offer = made.map(|CommittedState { snapshot, reader }| DbOffer {
+            index: snapshot.index,
+            term: snapshot.term,
+            copy: Arc::new(PinnedDb(reader.copy())),
+        });
+        // Whoever asked may have gone.
+        let _ = slot.send(offer.map_err(RequestError::Storage));
+        committed
     }
 
     /// Commits and pins what a follower gets. A failure to read is its loss, not ours.

@@ -29,6 +29,7 @@ mod hashes;
 mod incoming;
 mod leases;
 mod log_thread;
+mod mend;
 mod monitor;
 mod notes;
 mod options;
@@ -78,13 +79,15 @@ use view_past::ViewPast;
 use waiters::Waiters;
 use watch_thread::WatchDeps;
 
-pub use boot::{BootError, Booted, Tuning, boot};
+pub use boot::{BootError, Booted, Tuning, boot, refuse_without_log};
 pub use handle::{Handle, Identity, LeaseTimes, RequestError, RequestField, Standing};
 pub use incoming::{IncomingDb, received_db};
+pub use mend::Mended;
 pub use options::{AutoCompaction, Founding, Options};
 pub use stop::REMOVED;
 pub use transport::{
-    About, Alone, CallAnswer, CallError, DbCopy, PeerAnswer, PeerCall, PeerHash, Transport,
+    About, Alone, CallAnswer, CallError, DbAsk, DbCopy, DbFetched, DbOffer, FetchError, PeerAnswer,
+    PeerCall, PeerHash, Transport,
 };
 pub use watch_thread::{WatchCommand, WatchStream};
 
@@ -128,14 +131,18 @@ impl Driver {
         tuning: &mut dyn Tuning,
     ) -> Result<Driver, BootError> {
         let seed = dice.roll();
-        let booted = boot::boot(&disk, &options, seed, tuning)?;
+        let place = mend::Place { disk: &disk, options: &options, transport: &*transport };
+        let (booted, mended) = mend::boot_mending(&place, seed, tuning)?;
         let threads = |source| BootError::Disk {
             doing: "start the threads of",
             path: options.data_dir.clone(),
             source,
         };
         let world = World { disk, clock, transport };
-        start_threads(options.clone(), world, booted, seed).map_err(threads)
+        let driver = start_threads(options.clone(), world, booted, seed).map_err(threads)?;
+        driver.handle.stats().mended_dbs.add(mended.dbs);
+        driver.handle.stats().mended_logs.add(mended.logs);
+        Ok(driver)
     }
 
     /// The front of the member.

@@ -91,6 +91,13 @@ pub struct Options {
     pub watch_progress_interval: Duration,
     /// `--warning-apply-duration`.
     pub warning_apply: Duration,
+    /// `--repair-from-peers`: a start that finds its db damaged, missing or behind its log
+    /// fetches that of another member.
+    pub repair_from_peers: bool,
+    /// How long the others are asked for one.
+    pub repair_patience: Duration,
+    /// The members of `--initial-cluster`: whom to ask when nothing else is left that tells.
+    pub listed: Vec<Member>,
     /// `--unsafe-no-fsync`.
     pub no_fsync: bool,
 }
@@ -230,6 +237,9 @@ impl Default for Options {
             bootstrap_defrag_threshold_mib: 0,
             watch_progress_interval: Duration::from_secs(600),
             warning_apply: Duration::from_millis(100),
+            repair_from_peers: true,
+            repair_patience: Duration::from_secs(60),
+            listed: Vec::new(),
             no_fsync: false,
         }
     }

@@ -187,6 +187,10 @@ pub struct Stats {
     pub read_indexes_failed: Counter,
     /// `etcd_server_heartbeat_send_failures_total`.
     pub heartbeat_failures: Counter,
+    /// `mainstay_databases_refetched_total`: dbs that starts have fetched from other members.
+    pub mended_dbs: Counter,
+    /// `mainstay_logs_restarted_total`: damaged logs that starts have begun anew.
+    pub mended_logs: Counter,
     /// `etcd_mvcc_put_total`: keys put, those of transactions included.
     pub puts: Counter,
     /// `etcd_mvcc_delete_total`: keys deleted, those of transactions included.
@@ -314,6 +318,8 @@ impl Default for Stats {
             slow_read_indexes: Counter::default(),
             read_indexes_failed: Counter::default(),
             heartbeat_failures: Counter::default(),
+            mended_dbs: Counter::default(),
+            mended_logs: Counter::default(),
             puts: Counter::default(),
             deletes: Counter::default(),
             txns: Counter::default(),

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use mainstay_membership::Membership;
 use mainstay_raft::Message;
-use mainstay_types::{LeaseId, MemberId, Version};
+use mainstay_types::{Index, LeaseId, MemberId, Term, Version};
 use tokio::sync::oneshot;
+
+use crate::handle::Identity;
 
 /// The bytes of a db file as one read transaction sees them: what follows the
 /// message of a snapshot on its way to a follower (http.md 3.3, `/raft/snapshot`).
@@ -56,6 +58,69 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Asks a member something outside raft, at one of its peer URLs.
     fn call(&self, to: MemberId, call: PeerCall) -> CallAnswer;
+
+    /// Fetches the db of another member of ours, for one that does not start without it:
+    /// from the leader if that answers, else from whoever has applied most. Its bytes go to
+    /// `sink`, in order. Blocks, and is called before anything else is.
+    ///
+    /// # Errors
+    /// Why nobody gives one; what the sink has got is worth nothing then.
+    fn fetch_db(
+        &self,
+        ask: &DbAsk,
+        sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<DbFetched, FetchError> {
+        let (_, _) = (ask, sink);
+        Err(FetchError::Never("it has no way to other members".to_owned()))
+    }
+}
+
+/// What a member asks others for that has lost its db.
+#[derive(Clone, Debug)]
+pub struct DbAsk {
+    /// Who asks.
+    pub identity: Identity,
+    /// The others, as far as it remembers, with their peer URLs.
+    pub others: Vec<(MemberId, Vec<String>)>,
+    /// What it must have in it at least.
+    pub least: Index,
+}
+
+/// A db that has arrived, whole and as its sender summed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DbFetched {
+    /// Whose it is.
+    pub from: MemberId,
+    /// The last entry that is in it.
+    pub index: Index,
+    /// The term of that entry.
+    pub term: Term,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Why no db was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody gives one now; somebody may a little later.
+    #[error("{0}")]
+    NotYet(String),
+    /// All have answered, and none of them ever will.
+    #[error("{0}")]
+    Never(String),
+    /// What arrives cannot be written.
+    #[error("cannot write it: {0}")]
+    Sink(std::io::Error),
+}
+
+/// The db of a running member, for another that has lost its own.
+pub struct DbOffer {
+    /// The last entry that is in it.
+    pub index: Index,
+    /// The term of that entry.
+    pub term: Term,
+    /// Its bytes.
+    pub copy: Arc<dyn DbCopy>,
 }
 
 /// A question to another member (http.md 3.3).

@@ -1,6 +1,7 @@
 //! Raft's paths on the peer listener: what other members send us, and the streams
 //! on which they get what we send (http.md 3.2, 3.3).
 
+pub(crate) mod db;
 mod snapshot;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ where
     match request.uri().path() {
         "/raft" => message(shared, request, remote).await,
         calls::ABOUT => about(shared, &request),
+        db::PATH => db::offer(shared, &request, remote).await,
         "/raft/snapshot" => snapshot::receive(shared, request, remote).await,
         path if path.starts_with("/raft/stream/") => stream(shared, &request),
         _ => error(StatusCode::NOT_FOUND, "404 page not found"),

@@ -4,9 +4,9 @@ use std::io;
 
 use mainstay_driver::{About, Handle, IncomingDb, RequestError};
 use mainstay_raft::Message;
-use mainstay_types::{ClusterId, MemberId, Version};
+use mainstay_types::{ClusterId, Index, MemberId, Version};
 
-use crate::local::{IncomingSnapshot, Local, Refused};
+use crate::local::{DbOffering, IncomingSnapshot, Local, Refused};
 
 impl Local for Handle {
     fn member(&self) -> MemberId {
@@ -19,6 +19,16 @@ impl Local for Handle {
 
     fn about(&self) -> About {
         About { lease_checkpoints: self.options().lease_checkpoint_every.is_some() }
+    }
+
+    fn standing(&self) -> (MemberId, Index) {
+        let standing = Handle::standing(self);
+        (standing.leader, standing.applied)
+    }
+
+    fn offer_db(&self) -> DbOffering {
+        let handle = self.clone();
+        Box::pin(async move { Handle::offer_db(&handle).await.map_err(|error| error.to_string()) })
     }
 
     fn shuns(&self, member: MemberId, version: Version) -> Option<String> {

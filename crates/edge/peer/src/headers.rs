@@ -11,6 +11,13 @@ pub(crate) const CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluste
 pub(crate) const RAFT_TO: HeaderName = HeaderName::from_static("x-raft-to");
 pub(crate) const PEER_URLS: HeaderName = HeaderName::from_static("x-peerurls");
 
+/// Ours, of a db that is given away: the last entry in it, that entry's term, its length; and
+/// who leads, as far as the giver knows.
+pub(crate) const DB_INDEX: HeaderName = HeaderName::from_static("x-mainstay-index");
+pub(crate) const DB_TERM: HeaderName = HeaderName::from_static("x-mainstay-term");
+pub(crate) const DB_BYTES: HeaderName = HeaderName::from_static("x-mainstay-bytes");
+pub(crate) const DB_LEADER: HeaderName = HeaderName::from_static("x-mainstay-leader");
+
 /// The oldest cluster that a member of today can be in (etcd, `MinClusterVersion`).
 const MIN_CLUSTER: Version = Version::line(3, 0);
 /// What a member is taken for that does not say its version.

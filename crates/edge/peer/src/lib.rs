@@ -14,6 +14,7 @@ mod calls;
 mod client;
 pub mod codec;
 mod face;
+mod fetch;
 mod handle;
 mod headers;
 mod incoming;
@@ -32,5 +33,5 @@ mod transport;
 mod url;
 
 pub use face::PeerHttp;
-pub use local::{IncomingSnapshot, Local, Refused};
+pub use local::{DbOffering, IncomingSnapshot, Local, Refused};
 pub use transport::{Options, PeerTransport, StartError};

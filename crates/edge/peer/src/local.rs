@@ -2,9 +2,12 @@
 
 use std::io;
 
-use mainstay_driver::About;
+use mainstay_driver::{About, DbOffer};
 use mainstay_raft::Message;
-use mainstay_types::{ClusterId, MemberId, Version};
+use mainstay_types::{ClusterId, Index, MemberId, Version};
+
+/// A db that is being made ready, or why it cannot be given away.
+pub type DbOffering = std::pin::Pin<Box<dyn Future<Output = Result<DbOffer, String>>>>;
 
 /// The member that the transport works for. Nothing here blocks, but for
 /// [`IncomingSnapshot`].
@@ -18,6 +21,16 @@ pub trait Local: Send + Sync + 'static {
     /// What others of our make may know of it.
     fn about(&self) -> About {
         About::default()
+    }
+
+    /// Who leads, as far as it knows, and the last entry that it has applied.
+    fn standing(&self) -> (MemberId, Index) {
+        (MemberId::NONE, Index(0))
+    }
+
+    /// Its db, for a member that has lost its own.
+    fn offer_db(&self) -> DbOffering {
+        Box::pin(std::future::ready(Err("it has no database to give".to_owned())))
     }
 
     /// Why a member that runs this version is not to be talked to, if so.

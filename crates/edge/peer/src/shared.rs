@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) calls: Arc<Semaphore>,
     /// Snapshots that arrive.
     pub(crate) snapshots: AtomicUsize,
+    /// Dbs that are being given away.
+    pub(crate) offers: AtomicUsize,
 }
 
 impl Shared {

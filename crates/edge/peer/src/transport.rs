@@ -8,7 +8,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mainstay_driver::{CallAnswer, CallError, DbCopy, PeerCall, Transport};
+use mainstay_driver::{
+    CallAnswer, CallError, DbAsk, DbCopy, DbFetched, FetchError, PeerCall, Transport,
+};
 use mainstay_membership::Membership;
 use mainstay_raft::Message;
 use mainstay_server::{ClientTls, Guest, TlsError};
@@ -24,7 +26,7 @@ use crate::peer::Sent;
 use crate::shared::{Shared, Table};
 use crate::thread::{Running, Thread};
 use crate::url::Origin;
-use crate::{calls, snapshot};
+use crate::{calls, fetch, snapshot};
 use mainstay_server::network::NetworkStats;
 
 /// How the transport is started.
@@ -103,6 +105,7 @@ impl PeerTransport {
             stopping: AtomicBool::new(false),
             calls: Arc::new(Semaphore::new(PEER_CALLS_WAITING_MAX)),
             snapshots: AtomicUsize::new(0),
+            offers: AtomicUsize::new(0),
         });
         Ok(Arc::new(PeerTransport {
             shared,
@@ -228,5 +231,20 @@ impl Transport for PeerTransport {
         };
         self.shared.thread.host(Box::new(|| Box::pin(asking)));
         answer
+    }
+
+    fn fetch_db(
+        &self,
+        ask: &DbAsk,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<DbFetched, FetchError> {
+        let (sender, pieces) = fetch::pieces();
+        let (shared, ask) = (Arc::clone(&self.shared), ask.clone());
+        let fetching = async move {
+            let own_urls = &shared.options.peer_urls;
+            fetch::Asker { dialer: &shared.dialer, own_urls, ask: &ask }.run(&sender).await;
+        };
+        self.shared.thread.host(Box::new(|| Box::pin(fetching)));
+        fetch::write(pieces, sink)
     }
 }

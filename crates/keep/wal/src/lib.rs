@@ -37,7 +37,7 @@ mod wal;
 
 pub use error::WalError;
 pub use record::{Metadata, SnapshotMark};
-pub use replay::{Replay, exists, read, valid_snapshots};
+pub use replay::{Replay, exists, owner, read, valid_snapshots};
 pub use segment::TornTail;
 pub use wal::{Observer, Step, Wal, WalOptions};
 

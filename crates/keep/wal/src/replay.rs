@@ -11,7 +11,7 @@ use mainstay_types::{Index, Term};
 use crate::error::{Doing, WalError};
 use crate::name::{SegmentName, check_sequence, segments, segments_from};
 use crate::record::{Content, Metadata, SnapshotMark};
-use crate::segment::{Place, Segment, SegmentEnd, TornTail, read_segment};
+use crate::segment::{Place, Segment, SegmentEnd, TornTail, owner_of, read_segment};
 
 /// What a log says from a snapshot on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,18 @@ pub fn exists(disk: &dyn Disk, dir: &Path) -> Result<bool, WalError> {
         Some(found) if found.is_dir => Ok(!segments(disk, dir)?.is_empty()),
         _ => Ok(false),
     }
+}
+
+/// Whose log it is, by the newest segment; nothing else is looked at.
+///
+/// # Errors
+/// When there is no log, or the head of that segment is damaged.
+pub fn owner(disk: &dyn Disk, dir: &Path) -> Result<Metadata, WalError> {
+    let Some(last) = segments(disk, dir)?.pop() else {
+        let what = "there is no segment (a file named SEQ-INDEX.wal)".to_owned();
+        return Err(WalError::Missing { dir: dir.to_owned(), what });
+    };
+    owner_of(&Segment::open(disk, dir, last, OpenMode::Read)?)
 }
 
 /// Opens segments and, for writing, locks them.

@@ -9,7 +9,7 @@ use mainstay_types::limits::WAL_RECORD_BYTES_MAX;
 use crate::damage::{Scene, Verdict};
 use crate::error::{Doing, WalError};
 use crate::name::SegmentName;
-use crate::record::{Content, Kind, LENGTH_BYTES, Length, Record, Unreadable};
+use crate::record::{Content, Kind, LENGTH_BYTES, Length, Metadata, Record, Unreadable};
 
 /// Bytes read at once.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -102,6 +102,28 @@ pub(crate) fn read_segment(
         place.offset = end;
         ordinal += 1;
     }
+}
+
+/// Whose segment it is, by its second record.
+pub(crate) fn owner_of(segment: &Segment) -> Result<Metadata, WalError> {
+    let mut reader = Reader::new(segment)?;
+    let (mut offset, mut crc) = (0, 0);
+    for kind in [Kind::Crc, Kind::Metadata] {
+        let place = Place { file: &segment.path, offset };
+        let Some((record, end)) =
+            reader.frame(offset)?.filter(|(record, _)| record.kind == kind && record.fits(crc))
+        else {
+            return Err(place.corrupt("the head of a segment", "something else"));
+        };
+        crc = record.crc;
+        let content = reader.content(kind, offset).map_err(|why| place.unreadable(why))?;
+        if let Content::Metadata(metadata) = content {
+            return Ok(metadata);
+        }
+        offset = end;
+    }
+    let place = Place { file: &segment.path, offset: 0 };
+    Err(place.corrupt("the head of a segment", "no metadata"))
 }
 
 /// A checksum and the metadata start each segment and are nowhere else.

@@ -57,6 +57,34 @@ pub(crate) fn rewrite(
     Ok(Restored { latest, rows, bumped, schema_before, schema })
 }
 
+/// What a db holds that was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The newest revision.
+    pub latest: Revision,
+    /// Rows of bucket `key`.
+    pub rows: u64,
+}
+
+/// Looks at every page and every row of the db at `path`, as a restore does before it gives
+/// anything a name. Nothing is changed.
+///
+/// # Errors
+/// What is wrong with the file, or the disk's.
+pub fn verify(disk: &dyn Disk, path: &Path) -> Result<Verified, BackupError> {
+    check_pages(disk, path)?;
+    let mut keys = KeyRows::default();
+    let key = Bucket::Key.name();
+    let bolt = Bolt::open_visiting(disk, path, Options::default(), key, &mut |key, value| {
+        keys.row(key, value);
+    })?;
+    let (latest, rows) = keys.finish()?;
+    let reader = bolt.reader();
+    check_buckets(&reader)?;
+    check_others(&reader)?;
+    Ok(Verified { latest, rows })
+}
+
 fn check_pages(disk: &dyn Disk, path: &Path) -> Result<(), BackupError> {
     let problems = Reader::open(disk, path)?.check()?;
     if problems.is_empty() {

@@ -24,6 +24,7 @@ mod restore;
 mod rows;
 mod status;
 
+pub use db::{Verified, verify};
 pub use error::BackupError;
 pub use founders::{Founders, FoundersError};
 pub use migrate::{TargetError, target_version};

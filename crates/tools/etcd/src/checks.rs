@@ -3,9 +3,11 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 
 use mainstay_config::Config;
 use mainstay_driver::{Founding, Options};
+use mainstay_env::Disk;
 use mainstay_env_os::OsDisk;
 use mainstay_types::limits::RESERVED_FDS;
 use tracing::{info, warn};
@@ -93,5 +95,8 @@ pub(crate) fn founding(
         }
         return Ok(None);
     }
+    // Before anybody is asked: who has lost a log is no new member, whatever the others say.
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    mainstay_driver::refuse_without_log(&disk, options)?;
     Ok(Some(mainstay_bootstrap::founding(config)?))
 }

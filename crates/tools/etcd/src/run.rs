@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mainstay_bootstrap::MemberList;
 use mainstay_config::{AutoCompaction, Config, Gate, TlsFiles, TlsVersion, Url};
 use mainstay_driver::{Driver, Founding, Handle, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_log::json_strings;
+use mainstay_membership::Member;
 use mainstay_peer::PeerTransport;
 use mainstay_server::{
     Access, Allowed, Bridge, ClientTls, Feature, Keepalive, Server, ServerConfig, Sockets, TlsError,
@@ -24,6 +26,9 @@ const LAST_REQUESTS: Duration = Duration::from_millis(800);
 
 /// How long a member that was removed stays for its last messages (etcd: 1 s).
 const REMOVED_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a member whose db or log is damaged asks the others: they may be starting, too.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why the member ended.
 enum End {
@@ -226,6 +231,13 @@ fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(|url| url.as_str().to_owned()).collect()
 }
 
+/// The members that the flags name, with ids that are worth nothing here.
+fn listed(config: &Config) -> Vec<Member> {
+    let list = MemberList::parse(&config.initial_cluster);
+    let all = list.and_then(|list| list.founders(&config.initial_cluster_token));
+    all.unwrap_or_default().into_iter().filter(|member| member.name != config.name).collect()
+}
+
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -285,6 +297,9 @@ fn options(config: &Config) -> Options {
         bootstrap_defrag_threshold_mib: config.backend.bootstrap_defrag_threshold_megabytes,
         watch_progress_interval: config.watch_progress_notify_interval,
         warning_apply: config.warning_apply_duration,
+        repair_from_peers: config.repair_from_peers,
+        repair_patience: REPAIR_PATIENCE,
+        listed: listed(config),
         no_fsync: config.unsafe_no_fsync,
     }
 }

@@ -828,6 +828,14 @@ const OURS: &[Flag] = &[
         "=",
         "Take this member's NOSPACE alarm back once its db is at most so many percent of the quota, 0 never.",
     ),
+    row(
+        Works,
+        "repair-from-peers",
+        Bool,
+        "true",
+        "=",
+        "A start that finds its db damaged, missing or behind, or part of its log damaged, fetches from another Mainstay member what it needs.",
+    ),
 ];
 
 const IGNORED: &[Flag] = &[

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_apply::Reply;
 use mainstay_membership::{Change, Member};
+use mainstay_proto::etcdserverpb::AlarmType;
 use mainstay_raft::{ConfChange, ConfChangeKind, Message, MessageKind, PeerStatus};
 use mainstay_types::limits::PEER_INBOX_BYTES_MAX;
 use mainstay_types::{Index, MemberId};
@@ -17,7 +18,7 @@ use crate::consensus::Command;
 use crate::consensus::desk::Place;
 use crate::incoming::{IncomingDb, received_db};
 use crate::notes::Note;
-use crate::transport::Transport;
+use crate::transport::{DbOffer, Transport};
 use crate::waiters::Forget;
 
 /// What a message counts in the inbox beside its entries.
@@ -86,6 +87,21 @@ impl Handle {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let db = IncomingDb::create(disk, self.shared.options.snap_path(), index, serial)?;
         Ok(db.counted(Arc::clone(&self.shared.clock), Arc::clone(&self.shared.stats)))
+    }
+
+    /// The db, for a member of the cluster that has lost its own: everything applied so far
+    /// is in it.
+    ///
+    /// # Errors
+    /// `Storage` when it cannot be read or was found to be damaged, `TooManyRequests`,
+    /// `Stopped`.
+    pub async fn offer_db(&self) -> Result<DbOffer, RequestError> {
+        let me = self.shared.identity.member.0;
+        let corrupt = self.alarms().list(AlarmType::Corrupt as i32);
+        if corrupt.iter().any(|alarm| alarm.member_id == me) {
+            return Err(RequestError::Storage("an alarm says that this db is corrupt".to_owned()));
+        }
+        self.shared.committer.offer().await
     }
 
     /// Proposals for a leader never left: the transport still has all of them. They go to

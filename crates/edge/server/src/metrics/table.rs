@@ -324,6 +324,16 @@ fn mvcc<M: Member>(t: &mut Table, member: &M) {
         "Read transactions open on the db.",
         sizes.open_readers as f64,
     );
+    t.counter(
+        "mainstay_databases_refetched_total",
+        "Databases that a start has fetched from another member, because its own was damaged, missing or behind.",
+        stats.mended_dbs.get(),
+    );
+    t.counter(
+        "mainstay_logs_restarted_total",
+        "Logs that a start has begun anew, because part of them was damaged.",
+        stats.mended_logs.get(),
+    );
     t.counter("etcd_mvcc_range_total", "Reads of a range.", stats.ranges.get());
     t.counter("etcd_mvcc_put_total", "Keys put.", stats.puts.get());
     t.counter("etcd_mvcc_delete_total", "Keys deleted.", stats.deletes.get());

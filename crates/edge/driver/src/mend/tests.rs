@@ -1,0 +1,1 @@
+//! Damage that heals from another member, with the power cut at every step.
