@@ -35,6 +35,12 @@ pub struct Config {
     /// costs every write a message of each follower. The leader loses nothing: it waits only
     /// for answers about entries, and a probe whose answer is late ends within a tick.
     pub holds_echoes: bool,
+    /// Who asked for pre-votes and got no majority asks again within ticks, as many as there
+    /// are voters; who lost an election, within as many as stand before it in the order of
+    /// ids; and who was asked by a member that has less than itself, at the next tick. etcd
+    /// waits for another election timeout each time, with the cluster standing still. Needs
+    /// `pre_vote`: asking changes no term, and a member that hears a leader is deaf to it.
+    pub asks_again: bool,
     /// Where the election timeouts are drawn from, together with the id.
     pub seed: u64,
 }
@@ -56,6 +62,7 @@ impl Config {
             pre_vote: true,
             step_down_on_removal: false,
             holds_echoes: false,
+            asks_again: false,
             seed: 0,
         }
     }

@@ -34,6 +34,9 @@ impl Raft {
                 if self.is_promotable() && self.election_elapsed >= self.patience {
                     self.election_elapsed = 0;
                     self.campaign();
+                    if self.config.asks_again {
+                        self.ask_again_when_unanswered();
+                    }
                 }
             }
         }
@@ -49,9 +52,23 @@ impl Raft {
             return;
         }
         self.forget_leader();
+        self.ask_in_turn(peer);
+    }
+
+    /// Pre-votes are asked for within ticks: by the voter with the smallest id at the next
+    /// one, by the others one tick later each, without one that is known to be away.
+    fn ask_in_turn(&mut self, away: MemberId) {
         let me = self.config.id;
-        let before = self.members.conf.all_voters().filter(|id| *id != peer && *id < me).count();
+        let before = self.members.conf.all_voters().filter(|id| *id != away && *id < me).count();
         self.early = 1 + u32::try_from(before).unwrap_or(u32::MAX - 1);
+    }
+
+    /// The others may not have waited long enough yet, or not have been reached.
+    fn ask_again_when_unanswered(&mut self) {
+        if self.role == Role::PreCandidate {
+            let voters = self.members.conf.all_voters().count();
+            self.early = u32::try_from(voters).unwrap_or(u32::MAX);
+        }
     }
 
     fn tick_early(&mut self) {
@@ -65,12 +82,7 @@ impl Raft {
         } else if self.early == 0 {
             // The timeout goes on: members that still wait for the leader hear nothing else.
             self.start_election(Campaign::Pre);
-            let voters = self.members.conf.all_voters().count();
-            self.early = if self.role == Role::PreCandidate {
-                u32::try_from(voters).unwrap_or(u32::MAX)
-            } else {
-                0
-            };
+            self.ask_again_when_unanswered();
         }
     }
 
@@ -197,10 +209,34 @@ impl Raft {
     fn count_vote(&mut self, from: MemberId, granted: bool) {
         self.votes.entry(from).or_insert(granted);
         match (self.members.conf.vote_result(&self.votes), self.role) {
+            (VoteResult::Pending, _) if self.is_deserted() => self.lose(),
             (VoteResult::Pending, _) => {}
-            (VoteResult::Lost, _) => self.become_follower(self.term, MemberId::NONE),
-            (VoteResult::Won, Role::PreCandidate) => self.ask_for_votes(Campaign::Real),
+            (VoteResult::Lost, _) => self.lose(),
+            (VoteResult::Won, Role::PreCandidate) => {
+                let granted = self.votes.iter().filter(|(_, granted)| **granted);
+                let supporters = granted.map(|(id, _)| *id).collect();
+                self.ask_for_votes(Campaign::Real);
+                self.supporters = supporters;
+            }
             (VoteResult::Won, _) => self.become_leader(),
+        }
+    }
+
+    /// Whether all who would have voted for this candidate have answered, and it has not
+    /// won: two began at once, each has its own vote, and who did not answer the question
+    /// before will hardly answer now.
+    fn is_deserted(&self) -> bool {
+        self.config.asks_again
+            && self.role == Role::Candidate
+            && !self.supporters.is_empty()
+            && self.supporters.iter().all(|id| self.votes.contains_key(id))
+    }
+
+    fn lose(&mut self) {
+        let had_begun = self.role == Role::Candidate;
+        self.become_follower(self.term, MemberId::NONE);
+        if had_begun && self.config.asks_again && self.config.pre_vote {
+            self.ask_in_turn(MemberId::NONE);
         }
     }
 
@@ -216,6 +252,9 @@ impl Raft {
             self.election_elapsed = 0;
             self.vote = ask.from;
         }
+        if theirs < self.log.last_id() {
+            self.ask_instead(is_real);
+        }
         self.send_after_persist(Message {
             kind: if is_real { MessageKind::VoteResp } else { MessageKind::PreVoteResp },
             to: ask.from,
@@ -224,6 +263,18 @@ impl Raft {
             reject: !granted,
             ..Message::default()
         });
+    }
+
+    /// Somebody who has less than this member wants to lead, and may not for as long as this
+    /// member's vote is needed.
+    fn ask_instead(&mut self, is_real: bool) {
+        let waits = self.early == 0 && self.role == Role::Follower;
+        let deaf =
+            self.leader != MemberId::NONE && self.election_elapsed < self.config.election_tick;
+        if self.config.asks_again && self.config.pre_vote && waits && !deaf && !is_real {
+            self.forget_leader();
+            self.early = 1;
+        }
     }
 
     /// Compares the message's term with ours and follows it. `false` if the message
@@ -333,6 +384,7 @@ impl Raft {
         self.heartbeat_elapsed = 0;
         self.patience = self.config.draw_patience(&mut self.dice);
         self.early = 0;
+        self.supporters.clear();
         self.transferee = MemberId::NONE;
         self.votes.clear();
         self.pending_conf = Index(0);

@@ -32,12 +32,14 @@ pub struct Raft {
     pub(crate) members: Members,
     /// The votes of the election under way.
     pub(crate) votes: BTreeMap<MemberId, bool>,
+    /// Who said, before this member became a candidate, that they would vote for it.
+    pub(crate) supporters: Vec<MemberId>,
     pub(crate) election_elapsed: u32,
     pub(crate) heartbeat_elapsed: u32,
     /// The election timeout drawn for this time.
     pub(crate) patience: u32,
-    /// Ticks until the leader, which is gone, is replaced without waiting for that; 0 for
-    /// never.
+    /// Ticks until pre-votes are asked for without waiting for that: the leader is gone, or
+    /// an election came to nothing; 0 for never.
     pub(crate) early: u32,
     /// Who shall lead next, while the leader hands over.
     pub(crate) transferee: MemberId,
@@ -140,6 +142,7 @@ impl Raft {
             heartbeat_elapsed: 0,
             patience: 0,
             early: 0,
+            supporters: Vec::new(),
             transferee: MemberId::NONE,
             pending_conf: Index(0),
             uncommitted_bytes: 0,

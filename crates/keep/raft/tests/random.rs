@@ -153,6 +153,7 @@ impl Run {
             config.pre_vote = pre_vote;
             config.check_quorum = check_quorum;
             config.holds_echoes = seed.is_multiple_of(2);
+            config.asks_again = seed.is_multiple_of(3);
             config.step_down_on_removal = step_down;
             config.election_tick = 4;
             config.max_inflight_messages = window;

@@ -130,6 +130,7 @@ impl Stage {
         self.cluster = Some(Cluster::new(all, voters, |config| {
             config.pre_vote = option(words, "prevote") != Some("off");
             config.holds_echoes = option(words, "echoes") == Some("held");
+            config.asks_again = option(words, "asks") == Some("again");
             config.check_quorum = option(words, "checkquorum") != Some("off");
             config.step_down_on_removal = option(words, "stepdown") == Some("on");
             config.max_inflight_messages = number("window").unwrap_or(512) as usize;

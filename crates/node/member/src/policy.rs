@@ -39,7 +39,7 @@ impl MemberConfig {
     /// etcd's defaults, for ticks of 100 ms.
     pub fn new(id: MemberId) -> MemberConfig {
         MemberConfig {
-            raft: Config { holds_echoes: true, ..Config::new(id) },
+            raft: Config { holds_echoes: true, asks_again: true, ..Config::new(id) },
             last_snapshot: Index(0),
             snapshot_count: limits::SNAPSHOT_COUNT_DEFAULT,
             catchup_entries: limits::SNAPSHOT_CATCHUP_ENTRIES_DEFAULT,

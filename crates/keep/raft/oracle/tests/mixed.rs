@@ -260,6 +260,7 @@ impl Run {
             let mut config = configured(id, seed, &mut dice);
             (config.pre_vote, config.check_quorum) = (pre_vote, check_quorum);
             config.holds_echoes = seed.is_multiple_of(2);
+            config.asks_again = seed.is_multiple_of(3);
             let core = if kinds >> (id - 1) & 1 == 0 {
                 let hard_state = HardState { term, commit: index, ..HardState::default() };
                 let disk = Disk { hard_state, snapshot: snapshot.clone(), entries: Vec::new() };
