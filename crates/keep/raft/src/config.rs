@@ -116,11 +116,12 @@ impl Config {
     /// An election timeout: at least `election_tick`, which others wait for before they
     /// give their vote. With pre-vote an election that two members begin at the same time
     /// costs no term, so half the spread of the raft paper (9.3) does, from where all are
-    /// sure to have waited long enough: clients wait for less.
+    /// sure to have waited long enough: clients wait for less. Where one that came to nothing
+    /// is tried again within ticks, half of that does.
     pub(crate) fn draw_patience(&self, dice: &mut Dice) -> u32 {
         let timeout = self.election_tick;
         if self.pre_vote {
-            timeout + 1 + dice.below(timeout.div_ceil(2))
+            timeout + 1 + dice.below(timeout.div_ceil(if self.asks_again { 4 } else { 2 }))
         } else {
             timeout + dice.below(timeout)
         }
