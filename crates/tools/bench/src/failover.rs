@@ -1,11 +1,13 @@
 //! How long a cluster of three is without a leader that acknowledges.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mainstay_bench::Hosts;
 use mainstay_proto::etcdserverpb as pb;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::mpsc::Sender;
 
 use crate::cluster::{Cluster, MEMBERS};
 use crate::compare::Pair;
@@ -14,10 +16,12 @@ use crate::servers::{Server, version};
 use crate::stats::{Side, turns};
 use crate::wire::{Connection, Endpoint};
 
-/// A put that takes longer is given up and sent again.
+/// A put that takes longer is given up. One that a member has handed to a leader that is
+/// gone is never answered, by either make.
 const PUT_PATIENCE: Duration = Duration::from_millis(250);
-/// The rest between two puts through one member.
-const REST: Duration = Duration::from_millis(2);
+/// A put leaves through each member this often, whatever became of the ones before: what
+/// is measured is then no coarser than this.
+const EVERY: Duration = Duration::from_millis(10);
 /// A leader that is not replaced within this time never will be.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Rounds of one kind that a side runs before the other has its turn.
@@ -148,24 +152,32 @@ async fn gap(
     }
     strike()?;
     let begun = Instant::now();
-    let tries = connections.into_iter().map(|connection| {
+    let (acknowledged, mut first) = tokio::sync::mpsc::channel(1);
+    let probes: Vec<_> = connections
+        .into_iter()
+        .map(|connection| tokio::spawn(probe(Arc::new(connection), acknowledged.clone())))
+        .collect();
+    let came = tokio::time::timeout(LONGEST, first.recv()).await;
+    probes.iter().for_each(tokio::task::JoinHandle::abort);
+    match came {
+        Ok(Some(at)) => Ok(at - begun),
+        Ok(None) | Err(_) => Err(format!("no put was acknowledged for {} s", LONGEST.as_secs())),
+    }
+}
+
+/// Sends put after put, and tells when one is acknowledged.
+async fn probe(connection: Arc<Connection>, acknowledged: Sender<Instant>) {
+    let mut every = tokio::time::interval(EVERY);
+    loop {
+        every.tick().await;
+        let (connection, acknowledged) = (Arc::clone(&connection), acknowledged.clone());
         tokio::spawn(async move {
-            while !put(&connection).await {
-                tokio::time::sleep(REST).await;
+            if put(&connection).await {
+                // When there is no room, another was acknowledged before.
+                let _ = acknowledged.try_send(Instant::now());
             }
-        })
-    });
-    let tries: Vec<_> = tries.collect();
-    let first = async {
-        while !tries.iter().any(tokio::task::JoinHandle::is_finished) {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-    };
-    let came = tokio::time::timeout(LONGEST, first).await;
-    let gap = begun.elapsed();
-    tries.iter().for_each(tokio::task::JoinHandle::abort);
-    came.map_err(|_| format!("no put was acknowledged for {} s", LONGEST.as_secs()))?;
-    Ok(gap)
+        });
+    }
 }
 
 async fn put(connection: &Connection) -> bool {
