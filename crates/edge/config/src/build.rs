@@ -76,6 +76,8 @@ pub(crate) fn build(
         downgrade_check_time: s.duration("downgrade-check-time")?,
         old_members_with_auth: s.on("unsafe-old-members-with-auth"),
         repair_from_peers: s.on("repair-from-peers"),
+        scrub_period: s.duration("scrub-period")?,
+        scrub_rate_megabytes: s.uint("scrub-rate"),
         lease_checkpoint_interval: s.duration("lease-checkpoint-interval")?,
         warning_apply_duration: s.duration("warning-apply-duration")?,
         warning_unary_request_duration: s.duration_or("warning-unary-request-duration", 300)?,

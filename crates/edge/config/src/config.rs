@@ -108,6 +108,10 @@ pub struct Config {
     /// Whether a start fetches from another member what is damaged or missing here (ours, default
     /// true).
     pub repair_from_peers: bool,
+    /// How often every page of the db is looked at (ours, default 24 h); zero is never.
+    pub scrub_period: Duration,
+    /// How fast, in MB/s (ours, default 16).
+    pub scrub_rate_megabytes: u64,
     /// Time between two checkpoints of a lease, at least 1 s; counts with gate `LeaseCheckpoint`.
     pub lease_checkpoint_interval: Duration,
     /// Slower applies are logged.

@@ -291,6 +291,9 @@ impl Committer {
         }
         let before = self.clock.now();
         let done = self.backend.commit_moving(bytes).map_err(Failure::of_commit)?;
+        if let Some(why) = self.backend.sums_failed() {
+            tracing::warn!(why, "failed to keep the checksums of the database's pages");
+        }
         self.stats.backend_commit.observe(self.clock.now().saturating_sub(before));
         Ok(done.ops)
     }

@@ -25,6 +25,7 @@ mod courier;
 pub mod damage;
 mod duties;
 mod handle;
+mod harm;
 mod hashes;
 mod incoming;
 mod leases;
@@ -35,6 +36,7 @@ mod notes;
 mod options;
 mod queue;
 mod read_pool;
+mod scrub;
 mod shared;
 mod space;
 pub mod stats;
@@ -71,6 +73,7 @@ use monitor::Monitor;
 use notes::Notes;
 use queue::{Receiver, Sender, bounded};
 use read_pool::ReadPool;
+use scrub::Scrub;
 use shared::{Cells, RequestIds, Shared};
 use space::Space;
 use stats::Stats;
@@ -255,6 +258,7 @@ fn start_threads(
     shared.cells.applied.store(applied.0, Ordering::Release);
     shared.take_auth(&shared.auth.load_full());
     shared.tell_transport();
+    harm::listen(&shared);
     let committer = committer_of(&shared, log.clone());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
     let consensus =
@@ -315,13 +319,17 @@ fn start_duties(
 ) -> std::io::Result<(watch::Receiver<bool>, Sender<()>)> {
     let (told, ready) = watch::channel(false);
     let (end, ended): (Sender<()>, Receiver<()>) = bounded(1);
-    let (monitored, until) = (ended.clone(), ended.clone());
+    let (monitored, until, scrubbed) = (ended.clone(), ended.clone(), ended.clone());
     let duties = Duties { shared: Arc::clone(shared), ready: told };
     joins.push(spawn("duties", move || duties.run(&ended))?);
     let monitor = Monitor { shared: Arc::clone(shared) };
     // Not waited for at the end: it may be waiting for another member's answer.
     drop(spawn("monitor", move || monitor.run(&monitored))?);
     let options = &shared.options;
+    if !options.scrub_period.is_zero() && options.scrub_bytes_per_second > 0 {
+        let scrub = Scrub { shared: Arc::clone(shared) };
+        joins.push(spawn("scrub", move || scrub.run(&scrubbed))?);
+    }
     if options.corrupt_check_every.or(options.compact_hash_check_every).is_some() {
         let corruption = Corruption::new(Arc::clone(shared));
         // As above.

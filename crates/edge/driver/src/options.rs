@@ -94,6 +94,10 @@ pub struct Options {
     /// `--repair-from-peers`: a start that finds its db damaged, missing or behind its log
     /// fetches that of another member.
     pub repair_from_peers: bool,
+    /// `--scrub-period`: how often every page of the db is looked at; zero is never.
+    pub scrub_period: Duration,
+    /// `--scrub-rate`: how fast, in bytes per second.
+    pub scrub_bytes_per_second: u64,
     /// How long the others are asked for one.
     pub repair_patience: Duration,
     /// The members of `--initial-cluster`: whom to ask when nothing else is left that tells.
@@ -239,6 +243,8 @@ impl Default for Options {
             warning_apply: Duration::from_millis(100),
             repair_from_peers: true,
             repair_patience: Duration::from_secs(60),
+            scrub_period: Duration::from_secs(24 * 3600),
+            scrub_bytes_per_second: 16 << 20,
             listed: Vec::new(),
             no_fsync: false,
         }

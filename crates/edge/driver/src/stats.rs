@@ -187,6 +187,14 @@ pub struct Stats {
     pub read_indexes_failed: Counter,
     /// `etcd_server_heartbeat_send_failures_total`.
     pub heartbeat_failures: Counter,
+    /// `mainstay_db_damaged_pages_total`: pages of the db that were found to be damaged, each once.
+    pub damaged_pages: Counter,
+    /// `mainstay_db_scrubbed_pages_total`: pages that were looked at without being asked for.
+    pub scrubbed_pages: Counter,
+    /// `mainstay_db_scrubs_total`: passes over all of them.
+    pub scrub_passes: Counter,
+    /// `mainstay_db_scrub_last_end_seconds`: when the last one ended, since 1970; 0 before.
+    pub scrub_ended: Gauge,
     /// `mainstay_databases_refetched_total`: dbs that starts have fetched from other members.
     pub mended_dbs: Counter,
     /// `mainstay_logs_restarted_total`: damaged logs that starts have begun anew.
@@ -318,6 +326,10 @@ impl Default for Stats {
             slow_read_indexes: Counter::default(),
             read_indexes_failed: Counter::default(),
             heartbeat_failures: Counter::default(),
+            damaged_pages: Counter::default(),
+            scrubbed_pages: Counter::default(),
+            scrub_passes: Counter::default(),
+            scrub_ended: Gauge::default(),
             mended_dbs: Counter::default(),
             mended_logs: Counter::default(),
             puts: Counter::default(),

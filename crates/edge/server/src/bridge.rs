@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mainstay_apply::{ApplyError, Reply, classify};
-use mainstay_backend::bolt::Copy;
+use mainstay_backend::BackendError;
+use mainstay_backend::bolt::{self, Copy};
 use mainstay_driver::{Handle, RequestError, RequestField, WatchCommand, WatchStream};
 use mainstay_mvcc::MvccError;
 use mainstay_proto::etcdserverpb as pb;
@@ -23,7 +24,7 @@ use crate::errors;
 use crate::member::{
     HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource, Standing,
 };
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::stream::{RequestMessages, ResponseSink};
 use crate::watch::{self, Ask, Sent, WatchLink};
 
@@ -85,6 +86,11 @@ fn unreadable(error: MvccError) -> Status {
     match error {
         MvccError::Compacted => errors::COMPACTED.status(),
         MvccError::FutureRevision => errors::FUTURE_REV.status(),
+        MvccError::Row { .. }
+        | MvccError::Backend(BackendError::Bolt(bolt::Error::Damaged { .. })) => Status::new(
+            Code::DataLoss,
+            format!("etcdserver: {error}; `etcdutl repair` says what can be saved"),
+        ),
         error => errors::from_text(error.to_string()),
     }
 }

@@ -1,11 +1,11 @@
 //! The backend itself: what is committed, what waits, and how one becomes the other.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use mainstay_bolt::{Bolt, Options, Reader, WriteBatch};
+use mainstay_bolt::{Bolt, OnDamage, Options, Reader, WriteBatch};
 use mainstay_env::Disk;
 use mainstay_failpoints::fail_point;
 use mainstay_types::{ClusterId, Index, MemberId, Revision, Term};
@@ -115,6 +115,8 @@ struct Inner {
     path: PathBuf,
     options: OpenOptions,
     front: Mutex<Front>,
+    /// Told of damaged pages, of this file and those that take its place.
+    on_damage: OnceLock<OnDamage>,
     /// Asked for every write, so beside the lock.
     sizes: Sizes,
     /// Locked before `front`, by whoever commits.
@@ -179,7 +181,8 @@ impl Backend {
         let sizes = Sizes::of(&front.reader);
         let path = path.to_owned();
         let (front, writer) = (Mutex::new(front), Mutex::new(Some(bolt)));
-        Ok(Backend(Arc::new(Inner { disk, path, options, front, sizes, writer })))
+        let on_damage = OnceLock::new();
+        Ok(Backend(Arc::new(Inner { disk, path, options, front, on_damage, sizes, writer })))
     }
 
     /// Takes the rows of the next entry. Never waits for the disk.
@@ -329,6 +332,7 @@ impl Backend {
         let folder = folder_of(&inner.path);
         inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
         let (bolt, fresh) = open_file(&inner.disk, &inner.path, &inner.options, visit)?;
+        inner.tell_of_damage(&bolt);
         inner.sizes.set(&fresh.reader);
         let before = std::mem::replace(&mut *inner.front.lock(), fresh);
         *writer = Some(bolt);

@@ -15,7 +15,7 @@ use crate::ledger::{self, Identity, Ledger, Record, SumsAt, SumsFound};
 use crate::meta::{self, Meta, NO_FREELIST};
 use crate::output::Output;
 use crate::page::{FLAG_BUCKET, FREELIST, Header, Kind, Page, encode};
-use crate::pager::Pager;
+use crate::pager::{OnDamage, Pager};
 use crate::reader::find;
 use crate::shrink::{LEFT_BEHIND_BYTES, Pass};
 use crate::tx::{Outcome, Tx};
@@ -172,6 +172,13 @@ impl Bolt {
     /// Why page sums could not be kept lately, once. The file itself is not concerned.
     pub fn sums_failed(&mut self) -> Option<String> {
         self.ledger.as_mut()?.failure()
+    }
+
+    /// Has `tell` told of every damaged page that is met from now on, by whomever; the first such
+    /// call counts.
+    pub fn on_damage(&self, tell: OnDamage) {
+        // A second one changes nothing.
+        let _ = self.pager.on_damage.set(tell);
     }
 
     /// Writes the file of page sums anew when that is due.

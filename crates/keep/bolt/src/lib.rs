@@ -48,6 +48,7 @@ pub use cursor::Cursor;
 pub use defrag::write_compacted;
 pub use error::{Error, MetaFault, Result};
 pub use ledger::{SumsAt, SumsFound};
+pub use pager::OnDamage;
 pub use reader::{Bucket, Copy, Reader};
 pub use scrub::Scrubbed;
 pub use shrink::{Goal, Shrinking};

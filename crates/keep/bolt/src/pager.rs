@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use mainstay_env::File;
@@ -15,6 +16,10 @@ use crate::sums::{Sums, UNKNOWN, differs, sum};
 /// Shards of the branch cache, so that readers on several threads do not queue for one lock.
 const SHARDS: usize = 16;
 
+/// Told of every damaged page that is met, with the error that whoever asked is given, on the thread
+/// that met it.
+pub type OnDamage = Arc<dyn Fn(&Error) + Send + Sync>;
+
 /// The file, and what its writer and all readers share.
 pub(crate) struct Pager {
     pub(crate) path: PathBuf,
@@ -26,6 +31,7 @@ pub(crate) struct Pager {
     pub(crate) readers: Mutex<Live>,
     /// What the pages that any snapshot reaches must be.
     pub(crate) sums: Sums,
+    pub(crate) on_damage: OnceLock<OnDamage>,
 }
 
 /// Live snapshots by transaction id.
@@ -49,6 +55,7 @@ impl Pager {
             branches: Default::default(),
             readers: Mutex::new(BTreeMap::new()),
             sums,
+            on_damage: OnceLock::new(),
         }
     }
 
@@ -79,12 +86,16 @@ impl Pager {
 
     /// An error about one page.
     pub(crate) fn damaged(&self, page: u64, expected: impl Into<String>) -> Error {
-        Error::Damaged {
+        let error = Error::Damaged {
             path: self.path.clone(),
             page,
             offset: self.offset(page),
             expected: expected.into(),
+        };
+        if let Some(tell) = self.on_damage.get() {
+            tell(&error);
         }
+        error
     }
 
     /// An error of the disk.

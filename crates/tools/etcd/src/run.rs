@@ -299,6 +299,8 @@ fn options(config: &Config) -> Options {
         warning_apply: config.warning_apply_duration,
         repair_from_peers: config.repair_from_peers,
         repair_patience: REPAIR_PATIENCE,
+        scrub_period: config.scrub_period,
+        scrub_bytes_per_second: config.scrub_rate_megabytes.saturating_mul(1_000_000),
         listed: listed(config),
         no_fsync: config.unsafe_no_fsync,
     }

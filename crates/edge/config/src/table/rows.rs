@@ -836,6 +836,22 @@ const OURS: &[Flag] = &[
         "=",
         "A start that finds its db damaged, missing or behind, or part of its log damaged, fetches from another Mainstay member what it needs.",
     ),
+    row(
+        Works,
+        "scrub-period",
+        Duration,
+        "24h0m0s",
+        "=",
+        "How often every page of the db is compared with its checksum beside the traffic; 0s is never.",
+    ),
+    row(
+        Works,
+        "scrub-rate",
+        Uint,
+        "16",
+        "=",
+        "How fast pages are compared then, in MB per second; 0 is never.",
+    ),
 ];
 
 const IGNORED: &[Flag] = &[

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod corruption;
+mod damaged;
 mod handover;
 mod wire;
 

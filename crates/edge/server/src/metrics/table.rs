@@ -325,6 +325,26 @@ fn mvcc<M: Member>(t: &mut Table, member: &M) {
         sizes.open_readers as f64,
     );
     t.counter(
+        "mainstay_db_damaged_pages_total",
+        "Pages of the db that were found to be damaged, each counted once.",
+        stats.damaged_pages.get(),
+    );
+    t.counter(
+        "mainstay_db_scrubbed_pages_total",
+        "Pages of the db that were compared with their checksums without being asked for.",
+        stats.scrubbed_pages.get(),
+    );
+    t.counter(
+        "mainstay_db_scrubs_total",
+        "Passes over all pages of the db.",
+        stats.scrub_passes.get(),
+    );
+    t.gauge(
+        "mainstay_db_scrub_last_end_seconds",
+        "When the last pass over all pages of the db ended, since 1970; 0 before the first.",
+        stats.scrub_ended.get() as f64,
+    );
+    t.counter(
         "mainstay_databases_refetched_total",
         "Databases that a start has fetched from another member, because its own was damaged, missing or behind.",
         stats.mended_dbs.get(),

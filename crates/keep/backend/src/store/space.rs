@@ -85,6 +85,7 @@ impl Backend {
         let (options, sums) = (bolt_options(&inner.options), inner.options.sums_at(&inner.disk));
         let visit = &mut |_: &[u8], _: &[u8]| {};
         let bolt = Bolt::open_summed(&*inner.disk, &inner.path, options, sums, b"", visit)?;
+        inner.tell_of_damage(&bolt);
         let reader = bolt.reader();
         let keys = key_bucket(&reader)?;
         inner.sizes.set(&reader);

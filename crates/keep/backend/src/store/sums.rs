@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mainstay_bolt::{Scrubbed, SumsAt, SumsFound};
+use mainstay_bolt::{Bolt, OnDamage, Scrubbed, SumsAt, SumsFound};
 use mainstay_env::Disk;
 
 use super::{Backend, BackendError, Inner, OpenOptions};
@@ -30,7 +30,26 @@ impl Inner {
     }
 }
 
+impl Inner {
+    pub(super) fn tell_of_damage(&self, bolt: &Bolt) {
+        if let Some(tell) = self.on_damage.get() {
+            bolt.on_damage(Arc::clone(tell));
+        }
+    }
+}
+
 impl Backend {
+    /// Has `tell` told of every damaged page that is met from now on, by whomever, on the thread
+    /// that met it and with the error that it is given. It must not ask the backend anything. The
+    /// first such call counts.
+    pub fn on_damage(&self, tell: OnDamage) {
+        // A second one changes nothing.
+        let _ = self.0.on_damage.set(tell);
+        if let Some(bolt) = self.0.writer.lock().as_ref() {
+            self.0.tell_of_damage(bolt);
+        }
+    }
+
     /// What the last opening of the file found of the checksums of its pages.
     pub fn sums_found(&self) -> SumsFound {
         let writer = self.0.writer.lock();
@@ -41,6 +60,11 @@ impl Backend {
     /// tried again later, and dropped by the next start if that is sooner.
     pub fn sums_failed(&self) -> Option<String> {
         self.0.writer.lock().as_mut()?.sums_failed()
+    }
+
+    /// Bytes of a page.
+    pub fn page_bytes(&self) -> u64 {
+        self.snapshot().reader.page_size() as u64
     }
 
     /// Compares about `most` pages from `from` on with their checksums, beside everything else.
