@@ -11,6 +11,8 @@ use mainstay_interop::cluster::{Cluster, Load, Make, Plan};
 use mainstay_types::{ClusterId, MemberId};
 
 const PAGE: usize = 4096;
+/// What a member logs whose log starts anew.
+const ANEW: &str = "the damaged log has begun anew; nothing of it was lost";
 /// What a member logs that took another's db.
 const HEALED: &str = "another member's database is in the place of the damaged one";
 
@@ -62,6 +64,24 @@ fn leave_a_note(dir: &Path) {
     write_marker(&OsDisk, &marker_path(&dir.join("member")), &damage).expect("writes");
 }
 
+/// One bit in the middle of what the newest segment holds, or `len` bytes of zeros.
+fn damage_log(dir: &Path, zeros: usize) {
+    let wal = dir.join("member/wal");
+    let list = fs::read_dir(&wal).expect("a log");
+    let mut names: Vec<PathBuf> = list.map(|entry| entry.expect("readable").path()).collect();
+    names.retain(|path| path.extension().is_some_and(|end| end == "wal"));
+    names.sort();
+    let newest = names.pop().expect("a segment");
+    change(&newest, |bytes| {
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("records");
+        let at = end / 2;
+        match zeros {
+            0 => bytes[at] ^= 4,
+            len => bytes[at / len * len..][..len].fill(0),
+        }
+    });
+}
+
 fn identity(dir: &Path) -> (ClusterId, MemberId) {
     let owner = mainstay_wal::owner(&OsDisk, &dir.join("member/wal")).expect("a log");
     (owner.cluster, owner.member)
@@ -81,6 +101,34 @@ fn heals(cluster: &mut Cluster, load: &Load, n: usize, what: &str, damage: impl 
     assert!(metrics.contains("\nmainstay_databases_refetched_total 1\n"), "{what}");
     load.expect(n);
     load.wait_for_member(cluster, n, 30);
+}
+
+/// As [`heals`], with a damaged log; answers whether another member's db was needed.
+fn log_heals(
+    cluster: &mut Cluster,
+    load: &Load,
+    n: usize,
+    what: &str,
+    damage: impl FnOnce(&Path),
+) -> bool {
+    eprintln!("member {}: {what}", n + 1);
+    load.excuse(n);
+    cluster.stop(n);
+    damage(cluster.nodes[n].dir());
+    load.wait_for(cluster, 60);
+    cluster.restart(n);
+    let log = cluster.nodes[n].log();
+    assert!(log.contains(ANEW), "{what}:\n{}", cluster.nodes[n].log_tail());
+    load.expect(n);
+    load.wait_for_member(cluster, n, 30);
+    // What it has written since can be read.
+    load.excuse(n);
+    cluster.stop(n);
+    cluster.restart(n);
+    assert!(!cluster.nodes[n].log().contains(ANEW), "{what}: once is enough");
+    load.expect(n);
+    load.wait_for_member(cluster, n, 30);
+    log.contains(HEALED)
 }
 
 fn follower(cluster: &mut Cluster) -> usize {
@@ -124,6 +172,28 @@ fn a_db_that_is_damaged_missing_or_behind_comes_back() {
     }
     let leader = cluster.leader();
     heals(&mut cluster, &load, leader, "the leader's db is gone", delete_db);
+    let report = load.finish(&mut cluster).unwrap_or_else(|why| panic!("{why}"));
+    eprintln!("{}", report.line());
+}
+
+#[test]
+fn a_log_of_which_a_part_is_damaged_comes_back() {
+    let Some(mut cluster) = Plan::new("repair-log", &[Make::Ours; 3]).start() else { return };
+    let load = Load::start(25, &mut cluster, false);
+    load.wait_for(&mut cluster, 200);
+    for (what, zeros) in [("a bit of the log", 0), ("a sector of the log", 512)] {
+        let n = follower(&mut cluster);
+        let fetched = log_heals(&mut cluster, &load, n, what, |dir| damage_log(dir, zeros));
+        assert!(!fetched, "its own db has what is lost");
+    }
+    let n = follower(&mut cluster);
+    let both = |dir: &Path| {
+        damage_log(dir, 0);
+        delete_db(dir);
+    };
+    assert!(log_heals(&mut cluster, &load, n, "the log, and no db", both));
+    let leader = cluster.leader();
+    log_heals(&mut cluster, &load, leader, "the leader's log", |dir| damage_log(dir, 0));
     let report = load.finish(&mut cluster).unwrap_or_else(|why| panic!("{why}"));
     eprintln!("{}", report.line());
 }

@@ -89,6 +89,11 @@ pub enum BootError {
 }
 
 impl BootError {
+    /// Whether the log is not what it was.
+    pub(crate) fn is_of_log(&self) -> bool {
+        matches!(self, BootError::Wal(error) if error.is_corrupt())
+    }
+
     /// Whether the db is not what it was, or not there.
     pub(crate) fn is_of_db(&self) -> bool {
         match self {

@@ -17,8 +17,13 @@
 //! it takes its place. A crash between any two steps leaves a directory that the next start
 //! mends, with what has arrived if that is whole.
 //!
-//! The damaged file is kept as `db.broken`, the last one only. Nothing of this happens in a
-//! cluster of one, with `--repair-from-peers=false`, or with `--force-new-cluster`.
+//! **A damaged log** that goes on behind the damage (see `wal::salvage`) has lost a few entries
+//! and nothing else. A db that has them in it stands for them, this member's own if it has
+//! got so far, and the log starts anew behind it. A log of which nobody knows what it has
+//! lost, the vote perhaps, is left alone: who goes on with it may take back what it promised.
+//!
+//! The damaged file is kept as `db.broken`, the last one only. Nothing is fetched in a cluster
+//! of one, and nothing of all this happens with `--repair-from-peers=false`, or with `--force-new-cluster`.
 
 mod log;
 mod source;
@@ -76,7 +81,7 @@ pub(crate) fn boot_mending(
             Some(why) => why,
             None => match boot(place.disk, place.options, seed, tuning) {
                 Ok(booted) => return Ok((booted, mended)),
-                Err(error) if error.is_of_db() => error.to_string(),
+                Err(error) if error.is_of_db() || error.is_of_log() => error.to_string(),
                 Err(error) => return Err(error),
             },
         };
@@ -124,16 +129,37 @@ impl Place<'_> {
 
     /// Puts another member's db in the place of this one.
     fn mend(&self, why: String, mended: &mut Mended) -> Result<(), BootError> {
-        let mut ground = Ground::open(self)?;
-        let found = self.source(&ground, &why)?;
+        let mut ground = Ground::open(self).map_err(|error| match error {
+            BootError::Wal(error) if error.is_corrupt() => self.refusal(
+                why.as_str(),
+                "entries, or this member's vote, may be in what cannot be read, and it must not \
+                 go on without them",
+            ),
+            error => error,
+        })?;
+        let (is_log, found) = (ground.is_damaged(), self.source(&ground, &why)?);
+        let (index, term) = (found.index.0, found.term.0);
         self.install(&mut ground, &found)?;
         drop(ground);
+        if is_log {
+            mended.logs += 1;
+            let kept = self.options.wal_path().join("*.wal.broken");
+            tracing::warn!(
+                "snapshot-index" = index,
+                "snapshot-term" = term,
+                kept = %kept.display(),
+                "the damaged log has begun anew; nothing of it was lost"
+            );
+        }
+        if found.is_own(self) {
+            return Ok(());
+        }
         let marker = self.marker();
         clear_marker(&**self.disk, &marker).map_err(disk_error("remove", &marker))?;
         mended.dbs += 1;
         tracing::warn!(
-            "applied-index" = found.index.0,
-            "applied-term" = found.term.0,
+            "applied-index" = index,
+            "applied-term" = term,
             from = %found.from,
             kept = %self.broken().display(),
             "another member's database is in the place of the damaged one"
@@ -147,19 +173,21 @@ impl Place<'_> {
     }
 
     fn install(&self, ground: &mut Ground, found: &Found) -> Result<(), BootError> {
-        match ground.way(found.index, found.term) {
-            Ok(Way::Behind) => {}
-            Ok(Way::Anew) => {
+        let way = ground
+            .way(found.index, found.term)
+            .map_err(|why| self.refusal(why, "it does not fit the log of this member"))?;
+        match way {
+            Way::Behind => self.exchange(&found.path),
+            Way::Anew if found.is_own(self) => ground.take_over(self, &found.snapshot),
+            Way::Anew => {
                 let received = received_db(&self.options.snap_path(), found.index);
                 if found.path != received {
                     self.rename(&found.path, &received)?;
                 }
                 ground.take_over(self, &found.snapshot)?;
-                return self.exchange(&received);
+                self.exchange(&received)
             }
-            Err(why) => return Err(self.refusal(why, "it does not fit the log of this member")),
         }
-        self.exchange(&found.path)
     }
 
     /// The old db is kept, and the new one takes its name.

@@ -349,7 +349,7 @@ impl Following {
 }
 
 /// A frame whose form is right, wherever its checksum chain comes from.
-fn valid_frame(bytes: &[u8], at: usize) -> Option<(Record<'_>, usize)> {
+pub(crate) fn valid_frame(bytes: &[u8], at: usize) -> Option<(Record<'_>, usize)> {
     let field = bytes.get(at..at + LENGTH_BYTES)?;
     let length = Length::parse(field.try_into().expect("eight bytes"))?;
     let end = at.checked_add(usize::try_from(length.frame()).ok()?)?;

@@ -31,6 +31,8 @@ mod error;
 mod name;
 mod record;
 mod replay;
+mod resume;
+pub mod salvage;
 mod segment;
 pub mod snap;
 mod wal;

@@ -126,6 +126,13 @@ pub(crate) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The checksum of the record at the start of `bytes`, whatever follows it.
+    pub(crate) fn stored_crc(bytes: &'a [u8]) -> Option<u32> {
+        let mut reader = Reader { bytes, at: 0 };
+        number(&mut reader, TAG_KIND)?;
+        number(&mut reader, TAG_CRC).and_then(|crc| u32::try_from(crc).ok())
+    }
+
     /// Reads the record at the start of `bytes`, which may go on behind it.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Record<'a>> {
         let mut reader = Reader { bytes, at: 0 };

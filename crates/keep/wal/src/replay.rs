@@ -11,7 +11,7 @@ use mainstay_types::{Index, Term};
 use crate::error::{Doing, WalError};
 use crate::name::{SegmentName, check_sequence, segments, segments_from};
 use crate::record::{Content, Metadata, SnapshotMark};
-use crate::segment::{Place, Segment, SegmentEnd, TornTail, owner_of, read_segment};
+use crate::segment::{Place, Segment, SegmentEnd, TornTail, Visit, owner_of, read_segment};
 
 /// What a log says from a snapshot on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,8 @@ pub fn read(disk: &dyn Disk, dir: &Path, from: &SnapshotMark) -> Result<Replay, 
     let names = segments_from(disk, dir, from.index)?;
     let segments = open_segments(disk, dir, &names, OpenMode::Read)?;
     let mut collector = Collector::new(from);
-    let end = read_all(&segments, &mut |place, content| collector.take(place, content))?;
+    let end =
+        read_all(&segments, &mut |place: &Place<'_>, content| collector.take(place, content))?;
     collector.finish(dir, &end)
 }
 
@@ -58,7 +59,7 @@ pub fn valid_snapshots(disk: &dyn Disk, dir: &Path) -> Result<Vec<SnapshotMark>,
     check_sequence(dir, &names)?;
     let segments = open_segments(disk, dir, &names, OpenMode::Read)?;
     let (mut marks, mut commit) = (Vec::new(), Index(0));
-    read_all(&segments, &mut |place, content| {
+    read_all(&segments, &mut |place: &Place<'_>, content| {
         match content {
             Content::Snapshot(mark) => {
                 marks.push((mark, segments.iter().position(|segment| segment.path == place.file)));
@@ -68,13 +69,22 @@ pub fn valid_snapshots(disk: &dyn Disk, dir: &Path) -> Result<Vec<SnapshotMark>,
         }
         Ok(())
     })?;
+    Ok(are_valid(marks, &names, commit))
+}
+
+/// Those of the snapshot records that count, each with the place of its segment among `names`.
+pub(crate) fn are_valid(
+    mut marks: Vec<(SnapshotMark, Option<usize>)>,
+    names: &[SegmentName],
+    commit: Index,
+) -> Vec<SnapshotMark> {
     // The record of one that did not count may lie before the segment that is read from
     // there: the log has come to its index on its own since (sim seed 201794).
     marks.retain(|(mark, at)| {
         let start = names.iter().rposition(|name| name.first <= mark.index);
         mark.index <= commit && (start.is_none() || start <= *at)
     });
-    Ok(marks.into_iter().map(|(mark, _)| mark).collect())
+    marks.into_iter().map(|(mark, _)| mark).collect()
 }
 
 /// Whether there is a log: a directory with at least one segment.
@@ -124,7 +134,7 @@ pub(crate) fn open_segments(
 /// Reads segments that follow each other; returns where the last one ends.
 pub(crate) fn read_all(
     segments: &[Segment],
-    visit: &mut dyn FnMut(&Place<'_>, Content) -> Result<(), WalError>,
+    visit: &mut dyn Visit,
 ) -> Result<SegmentEnd, WalError> {
     let (last, before) = segments.split_last().expect("a log has at least one segment");
     let mut crc = None;
@@ -312,7 +322,8 @@ pub(crate) fn open(
     let names = segments_from(&**disk, dir, from.index)?;
     let segments = open_segments(&**disk, dir, &names, OpenMode::ReadWrite)?;
     let mut collector = Collector::new(from);
-    let end = read_all(&segments, &mut |place, content| collector.take(place, content))?;
+    let end =
+        read_all(&segments, &mut |place: &Place<'_>, content| collector.take(place, content))?;
     let last_index = collector.last_index;
     let replay = collector.finish(dir, &end)?;
     Ok(Opened { segments, replay, end, last_index })

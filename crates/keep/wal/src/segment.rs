@@ -10,6 +10,7 @@ use crate::damage::{Scene, Verdict};
 use crate::error::{Doing, WalError};
 use crate::name::SegmentName;
 use crate::record::{Content, Kind, LENGTH_BYTES, Length, Metadata, Record, Unreadable};
+use crate::resume::{Gap, resume};
 
 /// Bytes read at once.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -63,6 +64,28 @@ pub(crate) struct SegmentEnd {
     pub(crate) mends: Vec<(u64, Vec<u8>)>,
 }
 
+/// What is told of the records of a segment.
+pub(crate) trait Visit {
+    /// A record and where it is.
+    fn content(&mut self, place: &Place<'_>, content: Content) -> Result<(), WalError>;
+
+    /// Whether reading may go on behind damage.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
+    /// Damage behind which the records go on.
+    fn damaged(&mut self, _: &Place<'_>, _: Gap, error: WalError) -> Result<(), WalError> {
+        Err(error)
+    }
+}
+
+impl<F: FnMut(&Place<'_>, Content) -> Result<(), WalError>> Visit for F {
+    fn content(&mut self, place: &Place<'_>, content: Content) -> Result<(), WalError> {
+        self(place, content)
+    }
+}
+
 /// Reads all records of a segment and gives each to `visit` with its offset.
 ///
 /// `before` is the running checksum at the end of the segment before it, or
@@ -71,7 +94,7 @@ pub(crate) fn read_segment(
     segment: &Segment,
     before: Option<u32>,
     last: bool,
-    visit: &mut dyn FnMut(&Place<'_>, Content) -> Result<(), WalError>,
+    visit: &mut dyn Visit,
 ) -> Result<SegmentEnd, WalError> {
     let mut reader = Reader::new(segment)?;
     let mut place = Place { file: &segment.path, offset: 0 };
@@ -83,7 +106,20 @@ pub(crate) fn read_segment(
             _ => None,
         };
         let Some((kind, stored, end)) = found else {
-            match reader.judge(&place, crc, last)? {
+            let judged = match reader.judge(&place, crc, last) {
+                Err(error) if error.is_corrupt() && ordinal >= 2 && visit.goes_on() => {
+                    let bytes = reader.load(0..reader.len)?;
+                    let Some(resumed) = resume(&bytes, place.offset as usize, crc) else {
+                        return Err(error);
+                    };
+                    visit.damaged(&place, resumed.gap, error)?;
+                    (crc, place.offset) = (resumed.crc, resumed.end as u64);
+                    ordinal += 1;
+                    continue;
+                }
+                judged => judged?,
+            };
+            match judged {
                 // The first three records are synced before the segment gets its name.
                 Some(tail) if ordinal < 2 => {
                     return Err(place.corrupt("the head of a segment", &format!("{tail}")));
@@ -97,8 +133,13 @@ pub(crate) fn read_segment(
             check_chain(&place, segment.name, before, stored)?;
         }
         crc = stored;
-        let content = reader.content(kind, place.offset).map_err(|why| place.unreadable(why))?;
-        visit(&place, content)?;
+        match reader.content(kind, place.offset).map_err(|why| place.unreadable(why)) {
+            Ok(content) => visit.content(&place, content)?,
+            Err(error) if error.is_corrupt() && ordinal >= 2 && visit.goes_on() => {
+                visit.damaged(&place, Gap::One(None), error)?;
+            }
+            Err(error) => return Err(error),
+        }
         place.offset = end;
         ordinal += 1;
     }

@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod golden;
 mod model;
+mod salvage;
 mod snaps;
 mod support;
 mod writing;

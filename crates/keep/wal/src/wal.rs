@@ -480,7 +480,7 @@ fn check_entries(entries: &[Entry]) -> Result<(), WalError> {
     Ok(())
 }
 
-fn lock(file: &dyn File, path: &Path) -> Result<(), WalError> {
+pub(crate) fn lock(file: &dyn File, path: &Path) -> Result<(), WalError> {
     let locked = file.try_lock(LockKind::OpenFileDescription).doing("lock", path)?;
     if locked { Ok(()) } else { Err(WalError::Locked { file: path.to_owned() }) }
 }
@@ -495,7 +495,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// syncs. What a later crash leaves there must not be mixed with what this one left;
 /// and when only the program died, what was read may be in the system's cache alone,
 /// while whoever reads it takes it for safe. Returns where a torn segment was copied.
-fn clean_tail(
+pub(crate) fn clean_tail(
     disk: &dyn Disk,
     dir: &Path,
     tail: &Segment,

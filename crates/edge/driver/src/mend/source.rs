@@ -31,8 +31,17 @@ pub(super) struct Found {
     pub(super) snapshot: Snapshot,
 }
 
+impl Found {
+    /// Whether it is the member's own, in its place.
+    pub(super) fn is_own(&self, place: &Place<'_>) -> bool {
+        self.path == place.options.db_path()
+    }
+}
+
 /// Whose it was.
 pub(super) enum From {
+    /// This member's own, in its place.
+    Own,
     /// This member's.
     Member(MemberId),
     /// It had arrived before.
@@ -42,6 +51,7 @@ pub(super) enum From {
 impl fmt::Display for From {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            From::Own => f.write_str("this member"),
             From::Member(member) => write!(f, "member {member}"),
             From::Before => f.write_str("what had arrived before"),
         }
@@ -53,6 +63,13 @@ impl Place<'_> {
     pub(super) fn source(&self, ground: &Ground, why: &str) -> Result<Found, BootError> {
         if self.options.force_new_cluster {
             return Err(self.refusal(why, "--force-new-cluster was given"));
+        }
+        if ground.is_damaged()
+            && self.options.repair_from_peers
+            && !self.is_there(&self.marker())?
+            && let Some(found) = self.own(ground)
+        {
+            return Ok(found);
         }
         if let Some(found) = self.received(ground)? {
             return Ok(found);
@@ -130,6 +147,20 @@ impl Place<'_> {
             return Err(self.refusal(why, no));
         }
         Ok(found)
+    }
+
+    /// The member's own, when nothing that the log has lost is missing in it.
+    fn own(&self, ground: &Ground) -> Option<Found> {
+        let found = match self.verify(ground, self.options.db_path(), From::Own) {
+            Ok(found) => found,
+            Err(no) => {
+                tracing::warn!(reason = %no, "the database of this member is no good either");
+                return None;
+            }
+        };
+        // One that is ahead says that more of the log is lost than shows.
+        let fits = found.index <= ground.last() && ground.way(found.index, found.term).is_ok();
+        fits.then_some(found)
     }
 
     /// A db that a leader has sent or that was fetched, and that a crash has kept from its
