@@ -37,7 +37,7 @@ use mainstay_env::Disk;
 use mainstay_types::Index;
 
 use crate::boot::{BootError, Booted, Tuning, boot, disk_error};
-use crate::damage::{Marker, clear_marker, marker_path, read_marker};
+use crate::damage::{Damage, Marker, clear_marker, marker_path, read_marker};
 use crate::incoming::received_db;
 use crate::transport::Transport;
 use crate::{Identity, Options};
@@ -123,8 +123,12 @@ impl Place<'_> {
             clear_marker(&**self.disk, &path).map_err(disk_error("remove", &path))?;
             return Ok(None);
         }
-        let (file, offset) = (damage.file, damage.offset);
-        Ok(Some(format!("{file} is damaged at offset {offset}: {}", damage.what)))
+        let Damage { file, offset, what, .. } = damage;
+        let path = path.display();
+        Ok(Some(format!(
+            "{file} is damaged at offset {offset}: {what} (found by an earlier life, which says so in \
+             {path}; remove that once the file is mended by hand)"
+        )))
     }
 
     /// Puts another member's db in the place of this one.

@@ -92,7 +92,7 @@ pub struct Options {
     /// `--warning-apply-duration`.
     pub warning_apply: Duration,
     /// `--repair-from-peers`: a start that finds its db damaged, missing or behind its log
-    /// fetches that of another member.
+    /// fetches that of another member, and this one gives its own.
     pub repair_from_peers: bool,
     /// `--scrub-period`: how often every page of the db is looked at; zero is never.
     pub scrub_period: Duration,

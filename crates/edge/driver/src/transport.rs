@@ -84,6 +84,8 @@ pub struct DbAsk {
     pub others: Vec<(MemberId, Vec<String>)>,
     /// What it must have in it at least.
     pub least: Index,
+    /// Who has given something that was no good: asked only when nobody else has anything.
+    pub last: Vec<MemberId>,
 }
 
 /// A db that has arrived, whole and as its sender summed it.
@@ -105,6 +107,14 @@ pub enum FetchError {
     /// Nobody gives one now; somebody may a little later.
     #[error("{0}")]
     NotYet(String),
+    /// What this member gave broke off.
+    #[error("member {from}: {why}")]
+    Broken {
+        /// Whose it was.
+        from: MemberId,
+        /// What was the matter.
+        why: String,
+    },
     /// All have answered, and none of them ever will.
     #[error("{0}")]
     Never(String),

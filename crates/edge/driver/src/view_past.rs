@@ -21,12 +21,8 @@ impl Past for ViewPast {
         self.0.load().compact_revision()
     }
 
-    fn previous(&self, key: &[u8], revision: i64) -> Option<Bytes> {
-        let view = self.0.load_full();
-        view.previous(key, revision).unwrap_or_else(|error| {
-            tracing::error!(%error, revision, "failed to read a previous value");
-            None
-        })
+    fn previous(&self, key: &[u8], revision: i64) -> Result<Option<Bytes>, String> {
+        self.0.load_full().previous(key, revision).map_err(|error| error.to_string())
     }
 
     fn read(&self, read: &HistoryRead) -> Result<HistorySlice, HistoryError> {

@@ -291,7 +291,7 @@ impl Port for Desk {
         }
     }
 
-    fn previous(&mut self, key: &[u8], revision: i64) -> Option<Bytes> {
+    fn previous(&mut self, key: &[u8], revision: i64) -> Result<Option<Bytes>, String> {
         self.past.previous(key, revision)
     }
 

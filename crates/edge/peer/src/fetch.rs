@@ -89,22 +89,30 @@ impl Asker<'_> {
     }
 
     async fn fetch(&self, pieces: &mpsc::Sender<Piece>) -> Result<DbFetched, FetchError> {
-        let giver = self.choose().await?;
-        let failed = |no: No| {
-            FetchError::NotYet(format!("member {} at {}: {}", giver.id, giver.origin, no.why))
-        };
-        tracing::info!(
-            "remote-peer-id" = %giver.id,
-            "remote-peer-url" = %giver.origin,
-            "applied-index" = giver.applied.0,
-            leads = giver.leads,
-            "fetching the database of another member"
-        );
-        self.take(&giver, pieces).await.map_err(failed)
+        let mut refusals = Vec::new();
+        for giver in self.choose().await? {
+            let Giver { id, origin, applied, leads } = &giver;
+            tracing::info!(
+                "remote-peer-id" = %id,
+                "remote-peer-url" = %origin,
+                "applied-index" = applied.0,
+                leads,
+                "fetching the database of another member"
+            );
+            match self.take(&giver, pieces).await {
+                Ok(fetched) => return Ok(fetched),
+                // Nothing of it has left yet.
+                Err(Taken::Nothing(no)) => refusals.push(format!("member {id}: {}", no.why)),
+                Err(Taken::Part(no)) => {
+                    return Err(FetchError::Broken { from: *id, why: no.why });
+                }
+            }
+        }
+        Err(FetchError::NotYet(refusals.join("; ")))
     }
 
-    /// Asks everybody how far they are.
-    async fn choose(&self) -> Result<Giver, FetchError> {
+    /// Asks everybody how far they are; the best comes first.
+    async fn choose(&self) -> Result<Vec<Giver>, FetchError> {
         let looks = self.ask.others.iter().map(|(id, urls)| self.look(*id, urls));
         let mut givers = Vec::new();
         let (mut said, mut for_good) = (Vec::new(), true);
@@ -122,13 +130,14 @@ impl Asker<'_> {
                 }
             }
         }
+        if givers.is_empty() {
+            let said = said.join("; ");
+            return Err(if for_good { FetchError::Never(said) } else { FetchError::NotYet(said) });
+        }
         // The leader, else the one that is furthest.
-        givers.sort_by_key(|giver| (giver.leads, giver.applied));
-        let said = said.join("; ");
-        givers.pop().ok_or(match for_good {
-            true => FetchError::Never(said),
-            false => FetchError::NotYet(said),
-        })
+        let rank = |giver: &Giver| (!self.ask.last.contains(&giver.id), giver.leads, giver.applied);
+        givers.sort_by_key(|giver| std::cmp::Reverse(rank(giver)));
+        Ok(givers)
     }
 
     async fn look(&self, id: MemberId, urls: &[String]) -> Result<Giver, No> {
@@ -192,38 +201,54 @@ impl Asker<'_> {
         })
     }
 
-    async fn take(&self, giver: &Giver, pieces: &mpsc::Sender<Piece>) -> Result<DbFetched, No> {
+    async fn take(&self, giver: &Giver, pieces: &mpsc::Sender<Piece>) -> Result<DbFetched, Taken> {
         let getting = async {
             let (connection, response) = self.get(&giver.origin, PATH).await?;
             Ok((connection, self.understand(response).await?))
         };
-        let got = timeout(HEAD_TIMEOUT, getting).await;
-        let (_connection, (head, mut body)) = got.map_err(|_| No::now("no answer"))??;
+        let got =
+            timeout(HEAD_TIMEOUT, getting).await.unwrap_or_else(|_| Err(No::now("no answer")));
+        let (_connection, (head, body)) = got.map_err(Taken::Nothing)?;
         let number = |name| text(&head, name).parse::<u64>().ok();
         let numbers = (number(&DB_INDEX), number(&DB_TERM), number(&DB_BYTES));
         let (Some(index), Some(term), Some(bytes)) = numbers else {
-            return Err(No::now("an answer that does not say what it gives"));
+            return Err(Taken::Nothing(No::now("an answer that does not say what it gives")));
         };
-        let mut arriving = Arriving { bytes, at: 0, sum: Sha256::new(), behind: Vec::new() };
-        let mut said = Instant::now();
-        loop {
-            let frame = timeout(STALL_TIMEOUT, body.frame()).await;
-            let frame = frame.map_err(|_| No::now("nothing more arrives"))?;
-            let Some(frame) = frame else { break };
-            let chunk = frame.map_err(|error| No::now(told(error)))?.into_data();
-            let chunk = arriving.take(chunk.unwrap_or_default())?;
-            if !chunk.is_empty() && pieces.send(Piece::Bytes(chunk)).await.is_err() {
-                return Err(No::now("it could not be written"));
-            }
-            if said.elapsed() >= PROGRESS_INTERVAL {
-                said = Instant::now();
-                let (got, of) = (size(arriving.at), size(bytes));
-                tracing::info!("remote-peer-id" = %giver.id, got, of, "still fetching the database");
-            }
-        }
-        arriving.finish()?;
+        carry(giver.id, body, bytes, pieces).await.map_err(Taken::Part)?;
         Ok(DbFetched { from: giver.id, index: Index(index), term: Term(term), bytes })
     }
+}
+
+/// Why a db was not taken: before anything of it was written, or in the middle.
+enum Taken {
+    Nothing(No),
+    Part(No),
+}
+
+/// Carries `bytes` of a db, and what sums them, to the thread that writes.
+async fn carry(
+    from: MemberId,
+    mut body: Incoming,
+    bytes: u64,
+    pieces: &mpsc::Sender<Piece>,
+) -> Result<(), No> {
+    let mut arriving = Arriving { bytes, at: 0, sum: Sha256::new(), behind: Vec::new() };
+    let mut said = Instant::now();
+    loop {
+        let frame = timeout(STALL_TIMEOUT, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| No::now("nothing more arrives"))? else { break };
+        let chunk = frame.map_err(|error| No::now(told(error)))?.into_data();
+        let chunk = arriving.take(chunk.unwrap_or_default())?;
+        if !chunk.is_empty() && pieces.send(Piece::Bytes(chunk)).await.is_err() {
+            return Err(No::now("it could not be written"));
+        }
+        if said.elapsed() >= PROGRESS_INTERVAL {
+            said = Instant::now();
+            let (got, of) = (size(arriving.at), size(bytes));
+            tracing::info!("remote-peer-id" = %from, got, of, "still fetching the database");
+        }
+    }
+    arriving.finish()
 }
 
 /// How far a db has come.

@@ -96,6 +96,10 @@ impl Handle {
     /// `Storage` when it cannot be read or was found to be damaged, `TooManyRequests`,
     /// `Stopped`.
     pub async fn offer_db(&self) -> Result<DbOffer, RequestError> {
+        if !self.options().repair_from_peers {
+            let why = "this member gives its database to nobody (--repair-from-peers=false)";
+            return Err(RequestError::Storage(why.to_owned()));
+        }
         let me = self.shared.identity.member.0;
         let corrupt = self.alarms().list(AlarmType::Corrupt as i32);
         if corrupt.iter().any(|alarm| alarm.member_id == me) {

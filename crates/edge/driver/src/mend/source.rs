@@ -81,29 +81,48 @@ impl Place<'_> {
         if !self.options.repair_from_peers {
             return Err(self.refusal(why, "--repair-from-peers is false"));
         }
+        self.fetched(ground, why, others)
+    }
+
+    /// Asks the others until one of them has given a db that is good.
+    fn fetched(
+        &self,
+        ground: &Ground,
+        why: &str,
+        others: Vec<(MemberId, Vec<String>)>,
+    ) -> Result<Found, BootError> {
         let least = least(ground.least());
-        let ask = DbAsk { identity: ground.identity, others, least };
+        let mut ask = DbAsk { identity: ground.identity, others, least, last: Vec::new() };
         let deadline = Instant::now() + self.options.repair_patience;
         let mut said = String::new();
         loop {
             let path = self.options.snap_path().join(ARRIVING);
-            match self.fetch(&ask, &path)? {
-                Ok(fetched) => return self.look_at(ground, path, fetched, why),
+            let no = match self.fetch(&ask, &path)? {
+                Ok(fetched) => match self.look_at(ground, path, fetched) {
+                    Ok(found) => return Ok(found),
+                    Err(no) => {
+                        ask.last.push(fetched.from);
+                        no
+                    }
+                },
                 Err(FetchError::Sink(source)) => {
                     return Err(BootError::Disk { doing: "write", path, source });
                 }
                 Err(FetchError::Never(no)) => return Err(self.refusal(why, no)),
-                Err(FetchError::NotYet(no)) if Instant::now() >= deadline => {
-                    return Err(self.refusal(why, no));
+                Err(FetchError::NotYet(no)) => no,
+                Err(FetchError::Broken { from, why }) => {
+                    ask.last.push(from);
+                    format!("member {from}: {why}")
                 }
-                Err(FetchError::NotYet(no)) => {
-                    if no != said {
-                        tracing::warn!(reason = %no, "no member gives its database yet; asking again");
-                        said = no;
-                    }
-                    std::thread::sleep(AGAIN.min(self.options.repair_patience));
-                }
+            };
+            if Instant::now() >= deadline {
+                return Err(self.refusal(why, no));
             }
+            if no != said {
+                tracing::warn!(reason = %no, "no member gives its database yet; asking again");
+                said = no;
+            }
+            std::thread::sleep(AGAIN.min(self.options.repair_patience));
         }
     }
 
@@ -124,29 +143,27 @@ impl Place<'_> {
         Ok(outcome)
     }
 
-    /// Whether what arrived is what was promised, and ours.
-    fn look_at(
-        &self,
-        ground: &Ground,
-        path: PathBuf,
-        fetched: DbFetched,
-        why: &str,
-    ) -> Result<Found, BootError> {
+    /// Whether what arrived is what was promised, and fits; or why not.
+    fn look_at(&self, ground: &Ground, path: PathBuf, fetched: DbFetched) -> Result<Found, String> {
         let from = From::Member(fetched.from);
-        let looked = self.verify(ground, path, from);
-        let found = looked.map_err(|no| {
-            self.refusal(why, format!("what member {} has sent is no good: {no}", fetched.from))
-        })?;
-        if (found.index, found.term) != (fetched.index, fetched.term) {
-            let (index, term) = (found.index, found.term);
-            let no = format!(
+        let found = self
+            .verify(ground, path, from)
+            .map_err(|no| format!("what member {} has sent is no good: {no}", fetched.from))?;
+        let (index, term) = (found.index, found.term);
+        if (index, term) != (fetched.index, fetched.term) {
+            return Err(format!(
                 "member {} announced a database up to entry {} of term {}, and sent one up to {index} \
                  of term {term}",
                 fetched.from, fetched.index, fetched.term
-            );
-            return Err(self.refusal(why, no));
+            ));
         }
-        Ok(found)
+        match ground.way(index, term) {
+            Ok(_) => Ok(found),
+            Err(no) => Err(format!(
+                "what member {} has sent does not fit the log of this member: {no}",
+                fetched.from
+            )),
+        }
     }
 
     /// The member's own, when nothing that the log has lost is missing in it.

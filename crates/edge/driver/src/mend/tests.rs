@@ -343,6 +343,47 @@ fn what_does_not_fit_is_refused_and_nothing_is_changed() {
     assert!(refused(&same(), &forced).contains("--force-new-cluster"));
 }
 
+/// One that gives rubbish first, and then what is good.
+struct TwoGivers(Giver, Giver);
+
+impl Transport for TwoGivers {
+    fn send(&self, _: Vec<Message>) {}
+    fn send_snapshot(&self, _: Message, _: Arc<dyn DbCopy>) {}
+    fn follow(&self, _: &Arc<Membership>) {}
+    fn connected_for(&self, _: MemberId) -> Option<Duration> {
+        None
+    }
+    fn call(&self, to: MemberId, call: PeerCall) -> CallAnswer {
+        Alone.call(to, call)
+    }
+
+    fn fetch_db(
+        &self,
+        ask: &DbAsk,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<DbFetched, FetchError> {
+        let giver = if ask.last.is_empty() { &self.0 } else { &self.1 };
+        giver.fetch_db(ask, sink)
+    }
+}
+
+#[test]
+fn after_one_that_is_no_good_another_is_asked() {
+    let world = world();
+    let disk = world.disk.copy();
+    without_db(&disk);
+    let mut bad = giver(&world.disk);
+    bad.db.truncate(4096);
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = Options { repair_patience: Duration::from_secs(10), ..options() };
+    let two = TwoGivers(bad, giver(&world.disk));
+    let place = Place { disk: &shared, options: &options, transport: &two };
+    let (booted, mended) = boot_mending(&place, 1, &mut SmallSegments).expect("starts");
+    check("two givers", &booted, &state_of(&world.disk));
+    assert_eq!(mended, Mended { dbs: 1, logs: 0 });
+    assert_eq!(two.0.asked.lock().expect("no panic holds it").len(), 1);
+}
+
 /// A note that was left in a directory which has become another's says nothing.
 #[test]
 fn a_note_about_another_member_is_dropped() {

@@ -13,7 +13,10 @@ pub(crate) trait Past: Send + Sync + 'static {
 
     /// The encoded `mvccpb.KeyValue` of `key` at `revision`; `None` when the key was
     /// not there or the revision is compacted.
-    fn previous(&self, key: &[u8], revision: i64) -> Option<Bytes>;
+    ///
+    /// # Errors
+    /// The disk failed, or what it holds is damaged.
+    fn previous(&self, key: &[u8], revision: i64) -> Result<Option<Bytes>, String>;
 
     /// Reads a slice of history. Its previous values are filled in for the keys of
     /// `read.prev`, creates left out.

@@ -44,10 +44,11 @@ impl Past for Store {
     fn compact_revision(&self) -> i64 {
         -1
     }
-    fn previous(&self, key: &[u8], revision: i64) -> Option<Bytes> {
+    fn previous(&self, key: &[u8], revision: i64) -> Result<Option<Bytes>, String> {
         let batches = self.batches.lock();
         let mut known = batches.iter().rev().filter(|batch| batch.revision <= revision);
-        known.find(|batch| batch.events[0].key == key).map(|batch| batch.events[0].kv.clone())
+        let found = known.find(|batch| batch.events[0].key == key);
+        Ok(found.map(|batch| batch.events[0].kv.clone()))
     }
     fn read(&self, read: &HistoryRead) -> Result<HistorySlice, HistoryError> {
         let batches = self.batches.lock();

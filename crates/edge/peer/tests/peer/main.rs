@@ -3,6 +3,7 @@
 mod bad_input;
 mod go_member;
 mod messages;
+mod offers;
 mod posts;
 mod shunned;
 mod snapshots;

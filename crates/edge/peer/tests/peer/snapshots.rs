@@ -16,17 +16,17 @@ use mainstay_types::{Index, MemberId, Term};
 use crate::support::{CLUSTER, Node, cluster, numbered, wait};
 
 /// A file in memory that cannot be read past a point.
-struct Db {
-    bytes: Vec<u8>,
-    readable: u64,
+pub(crate) struct Db {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) readable: u64,
 }
 
 impl Db {
-    fn of(length: usize) -> Vec<u8> {
+    pub(crate) fn of(length: usize) -> Vec<u8> {
         (0..length).map(|n| (n % 251) as u8).collect()
     }
 
-    fn whole(length: usize) -> Arc<Db> {
+    pub(crate) fn whole(length: usize) -> Arc<Db> {
         Arc::new(Db { bytes: Db::of(length), readable: u64::MAX })
     }
 }

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mainstay_driver::Transport as _;
+use mainstay_driver::{DbCopy, DbOffer, Transport as _};
 use mainstay_membership::{Member, Membership};
-use mainstay_peer::{IncomingSnapshot, Local, Options, PeerHttp, PeerTransport, Refused};
+use mainstay_peer::{
+    DbOffering, IncomingSnapshot, Local, Options, PeerHttp, PeerTransport, Refused,
+};
 use mainstay_raft::{Entry, Message, MessageKind};
 use mainstay_server::{ClientTls, RaftFace as _};
 use mainstay_types::{ClusterId, Index, MemberId, Term, Version};
@@ -52,6 +54,10 @@ pub(crate) struct Fake {
     pub(crate) batches: AtomicUsize,
     /// Talks to nobody.
     pub(crate) shuns: AtomicBool,
+    /// Who leads, and what it has applied.
+    pub(crate) standing: Mutex<(MemberId, Index)>,
+    /// The db that it gives away, and the term of its last entry.
+    pub(crate) offer: Mutex<Option<(Arc<dyn DbCopy>, Term)>>,
 }
 
 impl Fake {
@@ -64,6 +70,8 @@ impl Fake {
             full: AtomicBool::new(false),
             batches: AtomicUsize::new(0),
             shuns: AtomicBool::new(false),
+            standing: Mutex::default(),
+            offer: Mutex::default(),
         })
     }
 
@@ -108,6 +116,17 @@ impl Local for Fake {
     fn shuns(&self, member: MemberId, version: Version) -> Option<String> {
         let shuns = self.shuns.load(Ordering::SeqCst);
         shuns.then(|| format!("not with {member}, which runs {version}"))
+    }
+
+    fn standing(&self) -> (MemberId, Index) {
+        *self.standing.lock()
+    }
+
+    fn offer_db(&self) -> DbOffering {
+        let index = self.standing.lock().1;
+        let offer = self.offer.lock().clone();
+        let offer = offer.map(|(copy, term)| DbOffer { index, term, copy });
+        Box::pin(std::future::ready(offer.ok_or_else(|| "it is damaged, too".to_owned())))
     }
 
     fn receive(&self, message: Message) -> Result<(), Refused> {
