@@ -118,6 +118,9 @@ pub(crate) struct Shared {
     with_prev: Vec<Option<Bytes>>,
 }
 
+/// Looks a previous value up; or says why it cannot be read.
+pub(crate) type Previous<'p> = dyn FnMut(&[u8], i64) -> Result<Option<Bytes>, String> + 'p;
+
 impl Shared {
     /// A published batch: previous values are looked up when wanted.
     pub(crate) fn live(batch: std::sync::Arc<EventBatch>) -> Shared {
@@ -134,14 +137,14 @@ impl Shared {
         &mut self,
         n: usize,
         with_prev: bool,
-        previous: &mut dyn FnMut(&[u8], i64) -> Option<Bytes>,
-    ) -> Bytes {
+        previous: &mut Previous<'_>,
+    ) -> Result<Bytes, String> {
         let slots = if with_prev { &mut self.with_prev } else { &mut self.plain };
         if slots.is_empty() {
             slots.resize(self.batch.events.len(), None);
         }
         if let Some(bytes) = &slots[n] {
-            return bytes.clone();
+            return Ok(bytes.clone());
         }
         let event = &self.batch.events[n];
         let prev = if !with_prev || event.is_create() {
@@ -149,11 +152,11 @@ impl Shared {
         } else if event.prev.is_some() || self.prev_is_final {
             event.prev.clone()
         } else {
-            previous(&event.key, self.batch.revision - 1)
+            previous(&event.key, self.batch.revision - 1)?
         };
         let bytes = event.encode(prev.as_ref());
         slots[n] = Some(bytes.clone());
-        bytes
+        Ok(bytes)
     }
 }
 

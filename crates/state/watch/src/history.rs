@@ -202,7 +202,14 @@ impl Hub {
             let mut choices = Choices::default();
             for &ix in &group.members {
                 let want = self.watcher(ix).want(self.watcher(ix).next);
-                let Some(events) = choices.get(want, &group.hits, batches, port) else { continue };
+                let events = match choices.get(want, &group.hits, batches, port) {
+                    Ok(Some(events)) => events,
+                    Ok(None) => continue,
+                    Err(why) => {
+                        self.kill(ix, self.store_revision, Body::Failed(why.into()), port);
+                        continue;
+                    }
+                };
                 if !self.offer_events(ix, revision, events, port) {
                     self.wait(ix);
                 }

@@ -28,7 +28,11 @@ pub trait Port {
     fn push(&mut self, stream: StreamId, response: Response);
     /// The encoded `mvccpb.KeyValue` of `key` at `revision`; `None` when the key was
     /// not there or the revision is compacted. Only asked when a watcher wants it.
-    fn previous(&mut self, key: &[u8], revision: i64) -> Option<Bytes>;
+    ///
+    /// # Errors
+    /// Why it cannot be read: the watchers that want it are cancelled with these words, as an
+    /// event without it would say something else.
+    fn previous(&mut self, key: &[u8], revision: i64) -> Result<Option<Bytes>, String>;
     /// Starts a read, to be answered by [`Hub::history_done`].
     fn read(&mut self, read: HistoryRead);
 }
@@ -391,7 +395,14 @@ impl Hub {
             }
             let want = self.watcher(ix).want(0);
             let batches = std::slice::from_mut(shared);
-            let Some(events) = choices.get(want, &hits, batches, port) else { continue };
+            let events = match choices.get(want, &hits, batches, port) {
+                Ok(Some(events)) => events,
+                Ok(None) => continue,
+                Err(why) => {
+                    self.kill(ix, self.revision, Body::Failed(why.into()), port);
+                    continue;
+                }
+            };
             if !self.offer_events(ix, revision, events, port) {
                 self.detach(ix);
                 self.watcher_mut(ix).next = revision;
@@ -581,9 +592,9 @@ impl Choices {
         hits: &[(u32, u32)],
         batches: &mut [Shared],
         port: &mut dyn Port,
-    ) -> Option<Events> {
+    ) -> Result<Option<Events>, String> {
         if let Some((_, events)) = self.known.iter().rev().find(|known| known.0 == want) {
-            return events.clone();
+            return Ok(events.clone());
         }
         let mut list = Vec::new();
         for &(batch, event) in hits {
@@ -594,12 +605,12 @@ impl Choices {
             };
             if shared.batch.revision >= want.from && !unwanted {
                 let mut previous = |key: &[u8], revision| port.previous(key, revision);
-                list.push(shared.event(event as usize, want.prev_kv, &mut previous));
+                list.push(shared.event(event as usize, want.prev_kv, &mut previous)?);
             }
         }
         let events = Events::from_list(list);
         self.known.push((want, events.clone()));
-        events
+        Ok(events)
     }
 }
 

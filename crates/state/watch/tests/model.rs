@@ -167,11 +167,11 @@ impl Port for World {
         self.outboxes.get_mut(&stream).unwrap().queue.push_back(response);
     }
 
-    fn previous(&mut self, key: &[u8], revision: i64) -> Option<Bytes> {
+    fn previous(&mut self, key: &[u8], revision: i64) -> Result<Option<Bytes>, String> {
         if revision < self.store.compacted {
-            return None;
+            return Ok(None);
         }
-        self.store.value(key, revision).map(|kv| kv.encode_to_vec().into())
+        Ok(self.store.value(key, revision).map(|kv| kv.encode_to_vec().into()))
     }
 
     fn read(&mut self, read: HistoryRead) {

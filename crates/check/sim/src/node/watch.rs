@@ -63,8 +63,8 @@ impl Port for Nowhere {
         true
     }
     fn push(&mut self, _: StreamId, _: Response) {}
-    fn previous(&mut self, _: &[u8], _: i64) -> Option<Bytes> {
-        None
+    fn previous(&mut self, _: &[u8], _: i64) -> Result<Option<Bytes>, String> {
+        Ok(None)
     }
     fn read(&mut self, _: HistoryRead) {}
 }
@@ -93,8 +93,8 @@ impl Port for Desk<'_> {
         }
     }
 
-    fn previous(&mut self, key: &[u8], revision: i64) -> Option<Bytes> {
-        self.view.previous(key, revision).expect("a healthy disk")
+    fn previous(&mut self, key: &[u8], revision: i64) -> Result<Option<Bytes>, String> {
+        self.view.previous(key, revision).map_err(|error| error.to_string())
     }
 
     fn read(&mut self, read: HistoryRead) {

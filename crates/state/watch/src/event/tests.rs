@@ -50,11 +50,11 @@ fn a_previous_value_is_looked_up_once_and_only_when_wanted() {
     let mut look = |key: &[u8], revision: i64| {
         assert_eq!((key, revision), (b"k".as_slice(), 8));
         lookups += 1;
-        Some(prev.clone())
+        Ok(Some(prev.clone()))
     };
-    let plain = shared.event(0, false, &mut look);
-    let first = shared.event(0, true, &mut look);
-    let second = shared.event(0, true, &mut look);
+    let plain = shared.event(0, false, &mut look).unwrap();
+    let first = shared.event(0, true, &mut look).unwrap();
+    let second = shared.event(0, true, &mut look).unwrap();
     assert_eq!(lookups, 1);
     assert_eq!(first.as_ptr(), second.as_ptr(), "shared, not copied");
     assert!(first.len() > plain.len() + 300);

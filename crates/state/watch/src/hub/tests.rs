@@ -13,6 +13,7 @@ struct Desk {
     sent: VecDeque<(u64, Response)>,
     reads: Vec<HistoryRead>,
     lookups: usize,
+    damaged: bool,
 }
 
 impl Port for Desk {
@@ -26,9 +27,12 @@ impl Port for Desk {
     fn push(&mut self, stream: StreamId, response: Response) {
         self.sent.push_back((stream.0, response));
     }
-    fn previous(&mut self, _: &[u8], _: i64) -> Option<Bytes> {
+    fn previous(&mut self, _: &[u8], _: i64) -> Result<Option<Bytes>, String> {
         self.lookups += 1;
-        None
+        match self.damaged {
+            true => Err("page 7 is damaged".to_owned()),
+            false => Ok(None),
+        }
     }
     fn read(&mut self, read: HistoryRead) {
         self.reads.push(read);
@@ -50,7 +54,7 @@ impl Test {
         let mut hub = Hub::new(config);
         hub.open_stream(S, Duration::ZERO);
         let (sent, reads) = (VecDeque::new(), Vec::new());
-        Test { hub, desk: Desk { capacity: usize::MAX, sent, reads, lookups: 0 } }
+        Test { hub, desk: Desk { capacity: usize::MAX, sent, reads, lookups: 0, damaged: false } }
     }
 
     fn create(&mut self, change: impl FnOnce(&mut Create)) -> Response {
@@ -319,6 +323,28 @@ fn failed_reads_end_the_watcher_and_late_answers_are_dropped() {
     t.hub.close_stream(S);
     assert_eq!(t.hub.numbers(), Numbers::default());
     assert_eq!(t.hub.next_deadline(), None);
+}
+
+/// An event without its previous value would say that the key was made just now.
+#[test]
+fn a_previous_value_that_cannot_be_read_ends_who_wants_it() {
+    let mut t = Test::new();
+    t.create(|_| ());
+    t.create(|c| c.prev_kv = true);
+    t.create(|c| c.prev_kv = true);
+    t.desk.damaged = true;
+    t.put(11, &["a"]);
+    let mut got: Vec<_> = std::iter::from_fn(|| t.next()).collect();
+    got.sort_by_key(|response| response.watch_id);
+    let failed = |id| response(id, 11, Body::Failed("page 7 is damaged".into()));
+    assert_eq!(got[0].events().len(), 1, "who does not want it has it");
+    assert_eq!(got[1..], [failed(1).unwrap(), failed(2).unwrap()]);
+    t.desk.damaged = false;
+    t.put(12, &["a"]);
+    assert_eq!(t.next().map(|response| response.watch_id), Some(0));
+    assert_eq!(t.next(), None);
+    t.hub.close_stream(S);
+    assert_eq!(t.hub.numbers(), Numbers::default());
 }
 
 #[test]
