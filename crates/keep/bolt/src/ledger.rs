@@ -56,6 +56,23 @@ pub struct SumsAt {
     pub member: u64,
 }
 
+impl SumsAt {
+    /// The sums in a file, whosever they are; `None` when it is not there or cannot be used.
+    #[must_use]
+    pub fn found(disk: Arc<dyn Disk>, path: &Path) -> Option<SumsAt> {
+        let mut bytes = [0; HEADER_BYTES];
+        let file = disk.open(path, OpenMode::Read).ok()?;
+        file.read_exact_at(0, &mut bytes).ok()?;
+        let (said, mut sum) = bytes.split_at(HEADER_BYTES - 4);
+        if !said.starts_with(MAGIC) || crc32c::crc32c(said) != sum.get_u32_le() {
+            return None;
+        }
+        let mut ids = &said[HEADER_BYTES - 20..];
+        let (cluster, member) = (ids.get_u64_le(), ids.get_u64_le());
+        Some(SumsAt { disk, path: path.to_owned(), cluster, member })
+    }
+}
+
 /// What an open found of the page sums that were kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SumsFound {

@@ -54,6 +54,16 @@ impl Reader {
         Ok(Scrubbed { pages, next: Some(at) })
     }
 
+    /// What is wrong with the bytes of a page and those behind it, as their sums know it; `None`
+    /// when they are right, or nothing is known. For who reads pages by other means.
+    #[must_use]
+    pub fn compare(&self, first: u64, bytes: &[u8]) -> Option<String> {
+        match self.pager().verify(first, bytes) {
+            Err(Error::Damaged { page, expected, .. }) => Some(format!("page {page}: {expected}")),
+            _ => None,
+        }
+    }
+
     /// As [`Reader::open`], with the page sums that a member keeps of this file, when they fit.
     ///
     /// # Errors

@@ -5,7 +5,9 @@ use mainstay_backend::hash;
 use mainstay_print::args::Line;
 use mainstay_print::json::Object;
 
-use crate::place::{DataDir, about, folder_of, keep_owner, lock_db, no_arguments, open_db, plain};
+use crate::place::{
+    DataDir, about, folder_of, keep_owner, lock_db, no_arguments, open_db, open_own_db, plain,
+};
 use crate::{Failure, Run};
 
 /// The name of the file while it is made; a server removes one that was left behind.
@@ -24,7 +26,7 @@ pub(crate) fn run(line: &Line, run: &mut Run<'_>) -> Result<(), Failure> {
 
 fn defragment(line: &Line, run: &mut Run<'_>, dir: &DataDir) -> Result<(), Failure> {
     let _lock = lock_db(run, line, &dir.db)?;
-    let before = open_db(run, &dir.db)?;
+    let before = open_own_db(run, &dir.db)?;
     let next = dir.db.with_file_name(ON_ITS_WAY);
     if run.disk.metadata(&next).map_err(|e| about("stat", &next, &e))?.is_some() {
         run.disk.remove_file(&next).map_err(|e| about("remove", &next, &e))?;

@@ -12,7 +12,7 @@ use mainstay_print::table::table;
 use mainstay_types::Revision;
 
 use crate::exit::BAD_FEATURE;
-use crate::place::{lock_db, one_argument, open_db, plain};
+use crate::place::{lock_db, one_argument, open_own_db, plain};
 use crate::run::Form;
 use crate::{Failure, Run};
 
@@ -32,7 +32,7 @@ pub(crate) fn run(line: &Line, run: &mut Run<'_>) -> Result<(), Failure> {
         return Err(Failure::new(BAD_FEATURE, "protobuf not supported as output format"));
     }
     let _lock = lock_db(run, line, path)?;
-    let answer = of(&open_db(run, path)?, line.int("rev"))?;
+    let answer = of(&open_own_db(run, path)?, line.int("rev"))?;
     let cells =
         [answer.hash.to_string(), answer.revision.to_string(), answer.compacted.to_string()];
     match form {

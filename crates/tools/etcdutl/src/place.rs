@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_backend::bolt::Reader;
+use mainstay_backend::bolt::{Reader, SumsAt};
 use mainstay_env::{Clock as _, File, LockKind, OpenMode};
 use mainstay_print::args::Line;
 use mainstay_print::json::Object;
@@ -131,6 +132,19 @@ fn in_use(path: &Path) -> Failure {
 /// A reader of a db file, which the caller has locked when it may be in use.
 pub(crate) fn open_db(run: &Run<'_>, path: &Path) -> Result<Reader, Failure> {
     Reader::open(&*run.disk, path).map_err(plain)
+}
+
+/// As [`open_db`], for a db that may lie in a member's folder: its pages are then compared with the
+/// checksums that the member keeps of them, when they are those of this file.
+pub(crate) fn open_own_db(run: &Run<'_>, path: &Path) -> Result<Reader, Failure> {
+    let sums = folder_of(folder_of(path)).join("mainstay").join("pages");
+    match SumsAt::found(Arc::clone(&run.disk), &sums) {
+        Some(at) => {
+            let (reader, _) = Reader::open_summed(&*run.disk, path, &at).map_err(plain)?;
+            Ok(reader)
+        }
+        None => open_db(run, path),
+    }
 }
 
 /// The one argument of a command.

@@ -8,7 +8,7 @@ use mainstay_raft::HardState;
 use mainstay_types::Index;
 use mainstay_wal::{SnapshotMark, snap};
 
-use crate::place::{DataDir, lock_db, no_arguments, open_db, plain};
+use crate::place::{DataDir, lock_db, no_arguments, open_own_db, plain};
 use crate::{Failure, Run};
 
 /// Checks a data directory that no server has open.
@@ -38,7 +38,7 @@ pub(crate) fn run(line: &Line, run: &mut Run<'_>) -> Result<(), Failure> {
 }
 
 fn check(run: &mut Run<'_>, dir: &DataDir) -> Result<(), Failure> {
-    let reader = open_db(run, &dir.db)?;
+    let reader = open_own_db(run, &dir.db)?;
     let problems = reader.check().map_err(plain)?;
     if let Some(first) = problems.first() {
         return Err(Failure::error(format!(

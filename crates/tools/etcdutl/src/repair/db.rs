@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use mainstay_backend::bolt::{Bolt, Options, WriteBatch};
+use mainstay_backend::bolt::{Bolt, Options, Reader, WriteBatch};
 use mainstay_backend::{Bucket, KeyValueRef, decode_revision, meta};
 use mainstay_membership::Membership;
 use mainstay_proto::{Message as _, authpb, leasepb};
@@ -12,7 +12,7 @@ use mainstay_types::{MemberId, Version};
 
 use super::{Plan, Step};
 use crate::pages::{BRANCH, BucketValue, LEAF, Node, Pages};
-use crate::place::{DataDir, open_db, plain};
+use crate::place::{DataDir, open_db, open_own_db, plain};
 use crate::{Failure, Run};
 
 /// Deepest tree that is followed.
@@ -128,7 +128,7 @@ impl Hole {
 pub(crate) fn describe(run: &Run<'_>, dir: &DataDir) -> Result<Db, Failure> {
     let pages = Pages::open(run, &dir.db)?;
     let mut db = Db::default();
-    Salvage::new(&pages).all(&mut |bucket, key, value| {
+    Salvage::of(run, dir, &pages).all(&mut |bucket, key, value| {
         if bucket != Bucket::Key.name() {
             db.take(bucket, key, value);
         }
@@ -164,7 +164,7 @@ pub(super) fn examine(
         return Ok(None);
     }
     let mut db = Db::default();
-    let mut salvage = Salvage::new(&pages);
+    let mut salvage = Salvage::of(run, dir, &pages);
     salvage.all(&mut |bucket, key, value| {
         if bucket != Bucket::Key.name() {
             db.take(bucket, key, value);
@@ -173,7 +173,7 @@ pub(super) fn examine(
     })?;
     if salvage.holes.is_empty() {
         // What only the whole tree tells.
-        let problems = open_db(run, &dir.db)?.check().map_err(plain)?;
+        let problems = open_own_db(run, &dir.db)?.check().map_err(plain)?;
         for problem in problems {
             let hole = Hole {
                 bucket: Vec::new(),
@@ -219,6 +219,8 @@ type Visit<'v> = dyn FnMut(&[u8], &[u8], &[u8]) -> Result<(), Failure> + 'v;
 /// A walk over all rows that can be read.
 struct Salvage<'p> {
     pages: &'p Pages,
+    /// Knows the checksums of the pages that the tree reaches, when the member kept them.
+    sums: Option<Reader>,
     reached: BTreeSet<u64>,
     holes: Vec<Hole>,
     /// Rows of bucket `key` found on pages that nothing points to.
@@ -241,8 +243,11 @@ impl Span {
 }
 
 impl<'p> Salvage<'p> {
-    fn new(pages: &'p Pages) -> Salvage<'p> {
-        Salvage { pages, reached: BTreeSet::new(), holes: Vec::new(), orphans: Vec::new() }
+    /// Of the member's own db. Without a usable root nothing is compared: the walk says what is
+    /// wrong.
+    fn of(run: &Run<'_>, dir: &DataDir, pages: &'p Pages) -> Salvage<'p> {
+        let sums = open_own_db(run, &dir.db).ok();
+        Salvage { pages, sums, reached: BTreeSet::new(), holes: Vec::new(), orphans: Vec::new() }
     }
 
     fn all(&mut self, visit: &mut Visit<'_>) -> Result<(), Failure> {
@@ -266,7 +271,7 @@ impl<'p> Salvage<'p> {
         let node = match self.pages.node(id)? {
             _ if depth > DEPTH_MAX || id < 2 => Err("no page of a tree".to_owned()),
             Ok(_) if !self.reached.insert(id) => Err("reached twice".to_owned()),
-            Ok(node) => Ok(node),
+            Ok(node) => self.compared(id, node),
             Err(why) => Err(why),
         };
         let node = match node {
@@ -284,6 +289,14 @@ impl<'p> Salvage<'p> {
                 self.hole(span, id, fault.unwrap_or_else(|| "no page of a tree".to_owned()));
                 Ok(())
             }
+        }
+    }
+
+    /// A page whose checksum is another one is not believed, whatever it looks like.
+    fn compared(&self, id: u64, node: Node) -> Result<Node, String> {
+        match self.sums.as_ref().and_then(|sums| sums.compare(id, &node.bytes)) {
+            None => Ok(node),
+            Some(why) => Err(why),
         }
     }
 
@@ -472,7 +485,7 @@ pub(super) fn rebuild(run: &Run<'_>, dir: &DataDir, to: &std::path::Path) -> Res
         Ok(())
     };
     let mut db = Db::default();
-    let mut salvage = Salvage::new(&pages);
+    let mut salvage = Salvage::of(run, dir, &pages);
     salvage.all(&mut |bucket, key, value| {
         if bucket == Bucket::Meta.name() {
             db.take(bucket, key, value);

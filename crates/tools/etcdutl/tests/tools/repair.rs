@@ -290,3 +290,34 @@ fn the_log_may_lie_elsewhere() {
     let marks = valid_snapshots(&OsDisk::new(), &wal).expect("a sound log");
     assert!(marks.iter().any(|mark| mark.index == Index(30)));
 }
+
+/// A value of another content looks like any value: only the member's checksums tell, and all
+/// tools that would carry it on look at them.
+#[test]
+fn a_flipped_value_is_found_by_the_checksums_of_its_page() {
+    use mainstay_backend::{Backend, OpenOptions, SumsPlace};
+    use mainstay_types::{ClusterId, MemberId};
+    let folder = Folder::new();
+    let dir = &folder.0;
+    Plan { applied: 38, value_bytes: 700, ..Plan::default() }.make(dir);
+    let (db, path) = (dir.join("member/snap/db"), dir.join("member/mainstay/pages"));
+    let sums = SumsPlace { path: path.clone(), cluster: ClusterId(1), member: MemberId(1) };
+    let options = OpenOptions { sums: Some(sums), ..OpenOptions::default() };
+    let disk = std::sync::Arc::new(OsDisk::new());
+    drop(Backend::open(disk, &db, options, &mut |_, _, _| {}).expect("a db"));
+    run(dir, "verify --data-dir $D").ok();
+    assert_eq!(run(dir, "repair --data-dir $D").ok(), "nothing is damaged\n");
+    let at = find(&db, &[b'v'; 300]).expect("a value");
+    flip(&db, at + 100, 1);
+    for line in ["verify --data-dir $D", "defrag --data-dir $D"] {
+        let (_, message, _) = run(dir, line).failed();
+        assert!(message.contains("checksum"), "{line}: {message}");
+    }
+    let out = dry(dir);
+    assert!(out.contains("checksum") && out.contains("lost: "), "{out}");
+    apply(dir);
+    // Without them nobody can tell.
+    flip(&db, find(&db, &[b'v'; 300]).expect("a value") + 100, 1);
+    fs::remove_file(path).expect("its file");
+    run(dir, "verify --data-dir $D").ok();
+}
