@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_env::Disk;
 use mainstay_env_os::{OsClock, OsDice};
@@ -74,15 +74,19 @@ fn options() -> Options {
 
 /// A life of a voter with a learner beside it: it puts `times` values.
 fn live(disk: &SimDisk, times: usize) {
-    let mut driver = Driver::start_tuned(
-        options(),
-        Arc::new(disk.clone()),
-        Arc::new(OsClock::new()),
-        &mut OsDice::new(),
-        Arc::new(Alone),
-        &mut SmallSegments,
-    )
-    .expect("starts");
+    let begun = Instant::now();
+    let mut driver = loop {
+        let disk = Arc::new(disk.clone());
+        let clock = Arc::new(OsClock::new());
+        let dice = &mut OsDice::new();
+        let alone = Arc::new(Alone);
+        match Driver::start_tuned(options(), disk, clock, dice, alone, &mut SmallSegments) {
+            Ok(driver) => break driver,
+            // A thread of the life before that nobody waits for holds it a moment longer.
+            Err(why) => assert!(begun.elapsed() < Duration::from_secs(10), "{why}"),
+        }
+        std::thread::yield_now();
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     runtime.expect("a runtime").block_on(async {
         driver.ready().await;
