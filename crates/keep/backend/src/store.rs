@@ -327,7 +327,7 @@ impl Backend {
         let inner = &*self.0;
         // From here on the old file has no name.
         *writer = None;
-        inner.forget_sums();
+        inner.forget_sums()?;
         inner.disk.rename(received, &inner.path).map_err(|e| fail("rename", received, e))?;
         let folder = folder_of(&inner.path);
         inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;

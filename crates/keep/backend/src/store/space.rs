@@ -76,10 +76,10 @@ impl Backend {
             return Err(injected(text));
         }
         fail_point!("defragBeforeRename");
+        inner.forget_sums()?;
         inner.disk.rename(&next, &inner.path).map_err(|e| fail("rename", &next, e))?;
         // From here on the old file has no name.
         *writer = None;
-        inner.forget_sums();
         let folder = folder_of(&inner.path);
         inner.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))?;
         let (options, sums) = (bolt_options(&inner.options), inner.options.sums_at(&inner.disk));

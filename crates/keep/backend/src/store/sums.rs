@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mainstay_bolt::{Bolt, OnDamage, Scrubbed, SumsAt, SumsFound};
 use mainstay_env::Disk;
 
-use super::{Backend, BackendError, Inner, OpenOptions};
+use super::{Backend, BackendError, Inner, OpenOptions, SumsPlace, fail, folder_of};
 
 impl OpenOptions {
     pub(super) fn sums_at(&self, disk: &Arc<dyn Disk>) -> Option<SumsAt> {
@@ -20,13 +20,17 @@ impl OpenOptions {
 }
 
 impl Inner {
-    /// Another file takes the place of the one that they belong to. They would be found not to
-    /// fit; so nobody has to rely on that.
-    pub(super) fn forget_sums(&self) {
-        if let Some(place) = &self.options.sums {
-            // Not there, or found not to fit.
-            let _ = self.disk.remove_file(&place.path);
+    /// Another file is about to take the place of the one that they belong to. It has other
+    /// transactions, but a rewritten file begins to count anew, and so may come to look like the one
+    /// that was rewritten before it: they are gone for good when this returns.
+    pub(super) fn forget_sums(&self) -> Result<(), BackendError> {
+        let Some(SumsPlace { path, .. }) = &self.options.sums else { return Ok(()) };
+        if self.disk.metadata(path).map_err(|e| fail("look for", path, e))?.is_none() {
+            return Ok(());
         }
+        self.disk.remove_file(path).map_err(|e| fail("remove", path, e))?;
+        let folder = folder_of(path);
+        self.disk.sync_dir(folder).map_err(|e| fail("sync", folder, e))
     }
 }
 

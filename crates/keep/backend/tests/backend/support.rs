@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_backend::{
-    Backend, BackendError, Batch, Bucket, KeyRow, KeyValueRef, OpenOptions, decode_revision,
-    encode_key_value, encode_revision, meta,
+    Backend, BackendError, Batch, Bucket, KeyRow, KeyValueRef, OpenOptions, SumsPlace,
+    decode_revision, encode_key_value, encode_revision, meta,
 };
 use mainstay_env::{Dice, Disk};
 use mainstay_env_sim::{SimDice, SimDisk};
-use mainstay_types::{Index, Revision, Term};
+use mainstay_types::{ClusterId, Index, MemberId, Revision, Term};
 
 /// Where the tests keep their file.
 pub(crate) const PATH: &str = "/db";
@@ -18,14 +18,14 @@ pub(crate) const PATH: &str = "/db";
 /// All rows of all buckets: (bucket, key) to value.
 pub(crate) type State = BTreeMap<(Bucket, Bytes), Bytes>;
 
+/// And the checksums of its pages.
+pub(crate) const SUMS: &str = "/mainstay/pages";
+
 pub(crate) fn try_open(disk: &SimDisk, no_sync: bool) -> Result<Backend, BackendError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    Backend::open(
-        disk,
-        PATH.as_ref(),
-        OpenOptions { no_sync, ..OpenOptions::default() },
-        &mut |_, _, _| {},
-    )
+    let sums = SumsPlace { path: SUMS.into(), cluster: ClusterId(1), member: MemberId(2) };
+    let options = OpenOptions { no_sync, sums: Some(sums) };
+    Backend::open(disk, PATH.as_ref(), options, &mut |_, _, _| {})
 }
 
 /// Everything committed.
