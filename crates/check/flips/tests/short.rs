@@ -1,5 +1,4 @@
 //! A few flips of every kind; `flips --flips 10000` is the long run.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use mainstay_flips::{Flip, Kind, Made, Outcome, Tally, judge};
 

@@ -6,7 +6,8 @@ use mainstay_print::args::Line;
 use mainstay_print::json::Object;
 
 use crate::place::{
-    DataDir, about, folder_of, keep_owner, lock_db, no_arguments, open_db, open_own_db, plain,
+    DataDir, about, folder_of, forget_sums, keep_owner, lock_db, no_arguments, open_db,
+    open_own_db, plain,
 };
 use crate::{Failure, Run};
 
@@ -46,6 +47,7 @@ fn defragment(line: &Line, run: &mut Run<'_>, dir: &DataDir) -> Result<(), Failu
         }
     };
     keep_owner(&dir.db, &next);
+    forget_sums(run, &dir.db)?;
     run.disk.rename(&next, &dir.db).map_err(|e| about("rename", &next, &e))?;
     let folder = folder_of(&dir.db);
     run.disk.sync_dir(folder).map_err(|e| about("sync", folder, &e))?;

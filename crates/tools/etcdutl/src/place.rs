@@ -137,7 +137,7 @@ pub(crate) fn open_db(run: &Run<'_>, path: &Path) -> Result<Reader, Failure> {
 /// As [`open_db`], for a db that may lie in a member's folder: its pages are then compared with the
 /// checksums that the member keeps of them, when they are those of this file.
 pub(crate) fn open_own_db(run: &Run<'_>, path: &Path) -> Result<Reader, Failure> {
-    let sums = folder_of(folder_of(path)).join("mainstay").join("pages");
+    let sums = sums_of(path);
     match SumsAt::found(Arc::clone(&run.disk), &sums) {
         Some(at) => {
             let (reader, _) = Reader::open_summed(&*run.disk, path, &at).map_err(plain)?;
@@ -145,6 +145,22 @@ pub(crate) fn open_own_db(run: &Run<'_>, path: &Path) -> Result<Reader, Failure>
         }
         None => open_db(run, path),
     }
+}
+
+fn sums_of(db: &Path) -> PathBuf {
+    folder_of(folder_of(db)).join("mainstay").join("pages")
+}
+
+/// Another file is about to take the name of a member's db: the checksums of its pages go first, as
+/// rewritten files count their transactions anew and may look alike.
+pub(crate) fn forget_sums(run: &Run<'_>, db: &Path) -> Result<(), Failure> {
+    let sums = sums_of(db);
+    if run.disk.metadata(&sums).map_err(|e| about("stat", &sums, &e))?.is_none() {
+        return Ok(());
+    }
+    run.disk.remove_file(&sums).map_err(|e| about("remove", &sums, &e))?;
+    let folder = folder_of(&sums);
+    run.disk.sync_dir(folder).map_err(|e| about("sync", folder, &e))
 }
 
 /// The one argument of a command.
