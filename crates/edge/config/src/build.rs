@@ -19,19 +19,18 @@ pub(crate) struct Source {
     pub(crate) is_file: bool,
 }
 
+/// Answers with the address of this machine, when it has one.
+type Host<'a> = &'a dyn Fn() -> Option<IpAddr>;
+
 /// Builds the configuration.
 ///
 /// # Errors
 ///
 /// When a value has the right form but no meaning.
-pub(crate) fn build(
-    s: &Source,
-    default_host: &dyn Fn() -> Option<IpAddr>,
-    notices: &mut Vec<Notice>,
-) -> Result<Config, Invalid> {
+pub(crate) fn build(s: &Source, host: Host<'_>, told: &mut Vec<Notice>) -> Result<Config, Invalid> {
     let config = Config {
         name: s.text("name"),
-        data_dir: data_dir(s, notices),
+        data_dir: data_dir(s, told),
         wal_dir: s.path("wal-dir"),
         snapshot_count: or_default(s.uint("snapshot-count"), 10_000),
         snapshot_catchup_entries: or_default(s.uint("snapshot-catchup-entries"), 5_000),
@@ -55,8 +54,8 @@ pub(crate) fn build(
         initial_cluster_token: s.text("initial-cluster-token"),
         initial_cluster_version: s.version()?,
         hold_cluster_version: s.on("hold-cluster-version"),
-        peer_read_timeout: peer_timeout(s, "raft-read-timeout", notices)?,
-        peer_write_timeout: peer_timeout(s, "raft-write-timeout", notices)?,
+        peer_read_timeout: peer_timeout(s, "raft-read-timeout", told)?,
+        peer_write_timeout: peer_timeout(s, "raft-write-timeout", told)?,
         max_snapshots: s.uint("max-snapshots"),
         max_wals: s.uint("max-wals"),
         backend: backend(s)?,
@@ -81,21 +80,21 @@ pub(crate) fn build(
         lease_checkpoint_interval: s.duration("lease-checkpoint-interval")?,
         warning_apply_duration: s.duration("warning-apply-duration")?,
         warning_unary_request_duration: s.duration_or("warning-unary-request-duration", 300)?,
-        client_tls: s.tls("", notices),
-        peer_tls: s.tls("peer-", notices),
+        client_tls: s.tls("", told),
+        peer_tls: s.tls("peer-", told),
         self_signed_cert_validity: s.uint("self-signed-cert-validity"),
         cors: s.words("cors"),
         host_whitelist: hosts(s.words("host-whitelist")),
         tls_min_version: tls_version(&s.text("tls-min-version"))?.unwrap_or(TlsVersion::V12),
         tls_max_version: tls_version(&s.text("tls-max-version"))?,
-        bcrypt_cost: bcrypt_cost(s.uint("bcrypt-cost"), notices),
+        bcrypt_cost: bcrypt_cost(s.uint("bcrypt-cost"), told),
         auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
         log: log(s)?,
         metrics_extensive: s.text("metrics") == "extensive",
         unsafe_no_fsync: s.on("unsafe-no-fsync"),
         all_defaults: s.settings.is_empty(),
     };
-    Ok(place(config, s, default_host, notices))
+    Ok(place(config, s, host, told))
 }
 
 /// The directory that was named, else `NAME.etcd`.
