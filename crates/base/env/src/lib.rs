@@ -30,6 +30,15 @@ pub struct Metadata {
     pub mode: u32,
 }
 
+/// What [`Disk::room`] tells of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What it can hold at all.
+    pub total: u64,
+    /// What a process without special rights may still take.
+    pub free: u64,
+}
+
 /// A file system. A change of names (create, rename, remove) survives a power
 /// cut only once [`Disk::sync_dir`] on the parent has returned.
 pub trait Disk: Send + Sync {
@@ -49,6 +58,8 @@ pub trait Disk: Send + Sync {
     fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>>;
     /// Makes changed names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// How much room the file system has that `path` lies on.
+    fn room(&self, path: &Path) -> io::Result<Room>;
 }
 
 /// An open file. Calls take `&self`: readers share the file with its one writer

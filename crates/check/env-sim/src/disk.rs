@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mainstay_env::{Dice, Disk, File, LockKind, Metadata, OpenMode};
+use mainstay_env::{Dice, Disk, File, LockKind, Metadata, OpenMode, Room};
 
 use crate::clock::SimClock;
 use crate::content::Unsynced;
@@ -164,6 +164,11 @@ impl SimDisk {
     /// `StorageFull`. `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity = bytes;
+    }
+
+    /// Bytes of all files together. Not counted, works without power.
+    pub fn used(&self) -> u64 {
+        self.lock().used()
     }
 
     /// Makes every step advance a clock.
@@ -359,6 +364,12 @@ impl Disk for SimDisk {
             state.sync_dir(dir);
             Ok(())
         })
+    }
+
+    fn room(&self, _path: &Path) -> io::Result<Room> {
+        let state = self.lock();
+        state.check_power()?;
+        Ok(state.room())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use mainstay_env::LockKind;
+use mainstay_env::{LockKind, Room};
 
 use crate::clock::SimClock;
 use crate::content::{Content, Unsynced};
@@ -162,12 +162,21 @@ impl State {
         if new_len <= old_len {
             return Ok(());
         }
-        let kept = self.nodes.values().filter(|node| node.linked || node.handles > 0);
-        let used: u64 = kept.map(|node| node.content.live.len()).sum();
-        if used + (new_len - old_len) > capacity {
+        if self.used() + (new_len - old_len) > capacity {
             return Err(error(ErrorKind::StorageFull, "simulated: no space left on device"));
         }
         Ok(())
+    }
+
+    /// Bytes of all files together.
+    pub(crate) fn used(&self) -> u64 {
+        let kept = self.nodes.values().filter(|node| node.linked || node.handles > 0);
+        kept.map(|node| node.content.live.len()).sum()
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        let total = self.capacity.unwrap_or(u64::MAX);
+        Room { total, free: total.saturating_sub(self.used()) }
     }
 
     pub(crate) fn node(&self, inode: Inode) -> &Node {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay_env::{Clock, Dice, Disk, File, LockKind, OpenMode};
+use mainstay_env::{Clock, Dice, Disk, File, LockKind, OpenMode, Room};
 
 use crate::{FailingCall, SimClock, SimDice, SimDisk, StepKind, Unsynced};
 
@@ -258,8 +258,13 @@ fn a_full_disk_says_so() {
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     assert_eq!(file.allocate(5000).unwrap_err().kind(), ErrorKind::StorageFull);
     file.write_at(0, &[2; 4000]).unwrap();
+    assert_eq!(disk.room("/".as_ref()).unwrap(), Room { total: 4000, free: 0 });
+    disk.set_capacity(Some(5000));
+    assert_eq!(disk.room("/".as_ref()).unwrap(), Room { total: 5000, free: 1000 });
     disk.set_capacity(None);
     file.allocate(5000).unwrap();
+    assert_eq!(disk.used(), 5000);
+    assert!(disk.room("/".as_ref()).unwrap().free > 1 << 60);
 }
 
 #[test]

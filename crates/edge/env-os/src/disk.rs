@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use mainstay_env::{Disk, File, LockKind, Metadata, OpenMode};
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use mainstay_env::{Disk, File, LockKind, Metadata, OpenMode, Room};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 
 use crate::lock;
@@ -94,6 +94,12 @@ impl Disk for OsDisk {
         // fsync and not fdatasync: names are the directory's own data on every
         // file system we know, but only fsync promises it.
         fs::File::open(path)?.sync_all()
+    }
+
+    fn room(&self, path: &Path) -> io::Result<Room> {
+        let told = statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+        Ok(Room { total: bytes(told.f_blocks), free: bytes(told.f_bavail) })
     }
 }
 

@@ -113,9 +113,10 @@ pub enum WalError {
 }
 
 impl WalError {
-    /// Whether the disk is full.
+    /// Whether the disk is full, or what we may take of it.
     pub fn is_full(&self) -> bool {
-        matches!(self, WalError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, WalError::Disk { source, .. } if full(source.kind()))
     }
 
     /// Whether bytes that were safe are not what was written.

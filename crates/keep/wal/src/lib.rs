@@ -41,7 +41,7 @@ pub use error::WalError;
 pub use record::{Metadata, SnapshotMark};
 pub use replay::{Replay, exists, owner, read, valid_snapshots};
 pub use segment::TornTail;
-pub use wal::{Observer, Step, Wal, WalOptions};
+pub use wal::{Observer, Step, Wal, WalOptions, WhenFull};
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use crate::record::{Encoder, Metadata, SnapshotMark};
 use crate::replay::{self, Opened, Replay};
 use crate::segment::{Segment, SegmentEnd};
 
+/// A segment that is longer than it was meant to be grows by so many bytes.
+const GROW_BYTES: u64 = 256 << 10;
 /// What an idle log keeps of its buffer, in bytes. A larger save gives its
 /// memory back.
 const BUFFER_KEEP_BYTES: usize = 1 << 20;
@@ -37,7 +39,7 @@ impl Default for WalOptions {
 /// A log that is open for writing. It has one owner, the log thread.
 ///
 /// After a failed write or sync it takes nothing more: nobody knows what is on
-/// the disk.
+/// the disk. A disk without room is no such failure: see [`Wal::when_full`].
 pub struct Wal {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -52,12 +54,18 @@ pub struct Wal {
     segments: VecDeque<Segment>,
     /// Bytes of valid records in the last segment.
     offset: u64,
+    /// Bytes of the last segment that the disk has given us.
+    allocated: u64,
+    /// What is encoded and not on the disk yet; something only when the disk was full.
     encoder: Encoder,
     prepared: Option<Prepared>,
     /// How many temporary names were used; they alternate.
     temporaries: u64,
     failed: bool,
     observer: Option<Observer>,
+    when_full: Option<WhenFull>,
+    /// The last segment grows on instead of being cut.
+    grows: bool,
 }
 
 /// What is told of each save, for metrics.
@@ -73,6 +81,10 @@ pub enum Step {
 
 /// Is told of each step of each save.
 pub type Observer = Box<dyn FnMut(Step) + Send>;
+
+/// Is told that the disk has no room for what is to be written, and says whether to try
+/// again.
+pub type WhenFull = Box<dyn FnMut(&WalError) -> bool + Send>;
 
 /// The next segment under its temporary name, filled with zeros.
 struct Prepared {
@@ -145,11 +157,14 @@ impl Wal {
             last_index: Index(0),
             segments: VecDeque::from([Segment { name, path, file }]),
             offset,
+            allocated: options.segment_bytes.max(offset),
             encoder,
             prepared: None,
             temporaries: 0,
             failed: false,
             observer: None,
+            when_full: None,
+            grows: false,
         })
     }
 
@@ -184,6 +199,7 @@ impl Wal {
         if let Some(torn) = &mut replay.torn_tail {
             torn.copy = copy;
         }
+        let allocated = tail.file.len().doing("measure", &tail.path)?;
         let wal = Wal {
             disk,
             dir: dir.to_owned(),
@@ -194,11 +210,14 @@ impl Wal {
             last_index,
             segments: segments.into(),
             offset: end.offset,
+            allocated,
             encoder: Encoder::new(end.crc),
             prepared: None,
             temporaries: 0,
             failed: false,
             observer: None,
+            when_full: None,
+            grows: false,
         };
         Ok((wal, replay))
     }
@@ -206,6 +225,28 @@ impl Wal {
     /// Tells `observer` of each step of each save from now on.
     pub fn observe(&mut self, observer: Observer) {
         self.observer = Some(observer);
+    }
+
+    /// Asks `when_full` whenever the disk has no room for what is to be written. When it
+    /// says that it is to be tried again, it is, with nothing done in between; it may wait
+    /// before it does. When it does not, or when nobody is asked, the call fails with an
+    /// error that [is full](WalError::is_full), and what it was given is written by the
+    /// next one, before all else: it is neither lost nor on the disk. Nothing was synced in
+    /// vain, so that trying again is safe; after a sync that failed it would not be.
+    pub fn when_full(&mut self, when_full: WhenFull) {
+        self.when_full = Some(when_full);
+    }
+
+    /// Whether the disk has given the room for so many bytes of records already.
+    pub fn fits(&self, bytes: u64) -> bool {
+        self.offset.saturating_add(self.encoder.buffer.len() as u64).saturating_add(bytes)
+            <= self.allocated
+    }
+
+    /// While `on`, the last segment grows by small steps instead of being cut, and no next
+    /// one is made: on a disk with hardly any room left a whole segment is too much.
+    pub fn grow_only(&mut self, on: bool) {
+        self.grows = on;
     }
 
     fn tell(&mut self, step: Step) {
@@ -256,7 +297,8 @@ impl Wal {
         }
         let voted = (before.term, before.vote) != (self.hard_state.term, self.hard_state.vote);
         let moved = self.hard_state != self.written_state;
-        if entries.is_empty() && !voted && !(sync && moved) {
+        let waits = !self.encoder.buffer.is_empty();
+        if entries.is_empty() && !voted && !(sync && (moved || waits)) {
             return Ok(());
         }
         for entry in entries {
@@ -352,7 +394,7 @@ impl Wal {
     /// # Errors
     /// When the disk fails or is full. The log can be used further.
     pub fn prepare_next(&mut self) -> Result<(), WalError> {
-        if self.prepared.is_some() || self.failed {
+        if self.has_next() {
             return Ok(());
         }
         let path = self.dir.join(format!("{}.tmp", self.temporaries % 2));
@@ -375,14 +417,14 @@ impl Wal {
         Ok(())
     }
 
-    /// Bytes that the last segment still takes before it is cut.
+    /// Bytes of the last segment that the disk has given us and that are not used.
     pub fn room(&self) -> u64 {
-        self.options.segment_bytes.saturating_sub(self.offset)
+        self.allocated.saturating_sub(self.offset)
     }
 
     /// Whether [`Wal::prepare_next`] has nothing to do.
     pub fn has_next(&self) -> bool {
-        self.prepared.is_some() || self.failed
+        self.prepared.is_some() || self.failed || self.grows
     }
 
     /// Writes what is not written yet, syncs and closes.
@@ -395,6 +437,8 @@ impl Wal {
         }
         if !self.failed && self.hard_state != self.written_state {
             self.encode_state();
+        }
+        if !self.failed && !self.encoder.buffer.is_empty() {
             self.write()?;
         }
         Ok(())
@@ -416,8 +460,15 @@ impl Wal {
         // Whatever happens below, nothing more may be appended behind a gap.
         self.failed = true;
         self.tell(Step::Write);
-        let Segment { file, path, .. } = self.segments.back().expect("there is always a tail");
-        file.write_at(self.offset, &self.encoder.buffer).doing("write", path)?;
+        while let Err(error) = self.place() {
+            if !error.is_full() {
+                return Err(error);
+            }
+            if !self.when_full.as_mut().is_some_and(|again| again(&error)) {
+                self.failed = false;
+                return Err(error);
+            }
+        }
         self.tell(Step::Sync(self.encoder.buffer.len()));
         if self.options.sync {
             let Segment { file, path, .. } = self.segments.back().expect("it is still there");
@@ -431,9 +482,31 @@ impl Wal {
         Ok(())
     }
 
+    /// Gives what is encoded to the system, in room that the disk has promised before. A
+    /// disk without room may have taken a part of it, if its file system promises nothing:
+    /// the same bytes come to the same place again.
+    fn place(&mut self) -> Result<(), WalError> {
+        let Segment { file, path, .. } = self.segments.back().expect("there is always a tail");
+        let end = self.offset + self.encoder.buffer.len() as u64;
+        if end > self.allocated {
+            let ample = end.next_multiple_of(GROW_BYTES);
+            let given = match file.allocate(ample).doing("reserve space for", path) {
+                Err(error) if error.is_full() => {
+                    file.allocate(end).doing("reserve space for", path).map(|()| end)
+                }
+                done => done.map(|()| ample),
+            };
+            self.allocated = given?;
+        }
+        file.write_at(self.offset, &self.encoder.buffer).doing("write", path)
+    }
+
     /// Ends the segment and starts the next, which appears under its name with its
     /// head already on the disk.
     fn cut(&mut self) -> Result<(), WalError> {
+        if self.grows && self.prepared.is_none() {
+            return Ok(());
+        }
         match self.prepare_next() {
             // The segment may grow on: what can be written still has room in it,
             // and the next save tries again.
@@ -458,6 +531,7 @@ impl Wal {
         self.disk.rename(&temporary, &path).doing("rename", &temporary)?;
         self.disk.sync_dir(&self.dir).doing("sync", &self.dir)?;
         self.offset = self.encoder.buffer.len() as u64;
+        self.allocated = self.options.segment_bytes.max(self.offset);
         self.encoder.buffer.clear();
         self.segments.push_back(Segment { name, path, file });
         self.failed = false;

@@ -1,6 +1,10 @@
 //! What is written is read, in etcd's bytes.
 
-use mainstay_env_sim::{FailingCall, SimDisk, StepKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mainstay_env::Disk as _;
+use mainstay_env_sim::{FailingCall, SimDisk, StepKind, Unsynced};
 use mainstay_raft::{Entry, EntryKind, HardState};
 use mainstay_types::{Index, Term};
 
@@ -200,6 +204,69 @@ fn a_full_disk_does_not_stop_a_segment_from_growing() {
     wal.save(None, &[entry(1, 17, "y")], true).unwrap();
     assert_eq!(disk.paths().len(), 2, "{:?}", disk.paths());
     assert_eq!(read(&disk, dir(), &ZERO).unwrap().entries.len(), 17);
+}
+
+/// What found no room is neither lost nor on the disk: the next save writes it first, and
+/// a crash before that leaves what was there.
+#[test]
+fn what_finds_no_room_waits() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, small_segments(1000));
+    ["/", "/data"].iter().for_each(|dir| disk.sync_dir(dir.as_ref()).unwrap());
+    wal.grow_only(true);
+    disk.set_capacity(Some(1000));
+    let save = |wal: &mut Wal, index: u64| {
+        wal.save(Some(&state(1, 1, 0)), &[entry(1, index, vec![1; 20])], true)
+    };
+    let mut saved = 0;
+    let refused = loop {
+        match save(&mut wal, saved + 1) {
+            Ok(()) => saved += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_full() && refused.to_string().contains(".wal"), "{refused}");
+    assert!(!wal.fits(1));
+    let crashed = disk.crash_with(Unsynced::Kept, 1);
+    assert_eq!(read(&crashed, dir(), &ZERO).unwrap().entries.len() as u64, saved);
+    // Still none, for the next one as well, and asking once more helps nothing.
+    assert!(save(&mut wal, saved + 2).unwrap_err().is_full());
+    assert!(wal.save(None, &[], true).unwrap_err().is_full());
+    disk.set_capacity(Some(4000));
+    wal.save(None, &[], true).unwrap();
+    let crashed = disk.crash_with(Unsynced::Lost, 1);
+    assert_eq!(read(&crashed, dir(), &ZERO).unwrap().entries.len() as u64, saved + 2);
+    // Whoever is asked makes room, and the call that needed it succeeds.
+    disk.set_capacity(Some(disk.used()));
+    let (told, theirs) = (Arc::new(AtomicUsize::new(0)), disk.clone());
+    let counted = Arc::clone(&told);
+    wal.when_full(Box::new(move |error| {
+        assert!(error.is_full());
+        if counted.fetch_add(1, Ordering::Relaxed) == 2 {
+            theirs.set_capacity(None);
+        }
+        true
+    }));
+    for index in saved + 3..saved + 20 {
+        save(&mut wal, index).unwrap();
+    }
+    assert_eq!(told.load(Ordering::Relaxed), 3);
+    wal.grow_only(false);
+    save(&mut wal, saved + 20).unwrap();
+    assert_eq!(disk.paths().len(), 2, "{:?}", disk.paths());
+    assert_eq!(read(&disk, dir(), &ZERO).unwrap().entries.len() as u64, saved + 20);
+}
+
+/// A sync that fails is another matter, also on a full disk.
+#[test]
+fn no_room_forgives_no_failed_sync() {
+    let disk = SimDisk::new(1);
+    let mut wal = create(&disk, WalOptions::default());
+    wal.when_full(Box::new(|_| true));
+    disk.fail(FailingCall::Sync, 1);
+    let failed = wal.save(Some(&state(1, 1, 0)), &[entry(1, 1, "a")], true).unwrap_err();
+    assert!(!failed.is_full());
+    assert!(matches!(wal.save(None, &[], true), Err(WalError::Stopped)));
 }
 
 /// A leader's snapshot takes the place of a log that had gone another way, also of what is
