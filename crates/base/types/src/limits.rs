@@ -93,6 +93,13 @@ pub const SHARD_RANGE_KEYS_MAX: i64 = 1_000;
 pub const LOG_RESERVE_BYTES: u64 = 16 << 20;
 /// Room that a disk found full must show before writes are taken again (ours).
 pub const ROOM_PROBE_BYTES: u64 = 16 << 20;
+/// Head of the file that keeps room on the disk in reserve, in bytes (ours).
+pub const RESERVE_HEADER_BYTES: u64 = 4096;
+/// The reserve is at most this part of the file system (ours).
+pub const RESERVE_SHARE: u64 = 16;
+/// MiB that a member keeps in reserve on its disk (ours): a segment of the log, or a few
+/// commits of the db.
+pub const DISK_RESERVE_MIB_DEFAULT: u64 = 64;
 
 const _: () = assert!(LOG_RESERVE_BYTES < WAL_SEGMENT_BYTES / 2);
 const _: () = assert!(WAL_RECORD_BYTES_MAX > REQUEST_BYTES_DEFAULT);

@@ -62,6 +62,9 @@ bugs! {
     /// Raft thesis, 4.1, as etcd does it.
     ConfAtAppend = "conf-at-append",
         "a configuration change takes effect when it is appended";
+    /// What etcd ends at, gone wrong.
+    AckWithoutRoom = "ack-without-room",
+        "what found no room on the disk counts as durable";
     /// Raft paper, figure 2.
     VoteForgotten = "vote-forgotten",
         "a member forgets at a restart for whom it voted";

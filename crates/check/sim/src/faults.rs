@@ -247,7 +247,10 @@ impl World {
         self.ctx.stats.count("fault: disk full");
         self.ctx.tell(|| format!("{id}: disk full"));
         node.troubles.full = true;
-        node.disk.set_capacity(Some(1));
+        // To the last byte, or with a little left that others take.
+        let left = if self.ctx.dice.one_in(2) { self.ctx.dice.below(64 << 10) } else { 0 };
+        let used = if left > 0 { node.disk.used() } else { 1 };
+        node.disk.set_capacity(Some(used + left));
         let delay = SECOND + self.ctx.dice.below(30 * SECOND);
         self.ctx.schedule.after(delay, Event::Repair(Repair::Room(id)));
     }

@@ -162,9 +162,6 @@ impl World {
             // What it has read once, it can read again.
             node.troubles.flipped = None;
         }
-        if node.troubles.full {
-            node.disk.set_capacity(Some(1));
-        }
     }
 
     /// Now and then: is it time to stop breaking things, is all well?

@@ -180,6 +180,7 @@ fn backend(source: &Source) -> Result<BackendConfig, Invalid> {
         batch_interval: source.duration_or("backend-batch-interval", 100)?,
         batch_limit: source.count_or("backend-batch-limit", 10_000)?,
         quota_auto_disarm_percent: source.uint("quota-auto-disarm-percent"),
+        disk_reserve_megabytes: source.uint("disk-reserve-megabytes"),
         bootstrap_defrag_threshold_megabytes: source.uint("bootstrap-defrag-threshold-megabytes"),
     })
 }

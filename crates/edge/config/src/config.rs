@@ -225,6 +225,8 @@ pub struct BackendConfig {
     /// Percentage of the quota at which this member takes its NOSPACE alarm back, at most 95; 0
     /// never (ours).
     pub quota_auto_disarm_percent: u64,
+    /// MiB held in reserve for when the disk is full, at most 1/16 of it; 0 none (ours).
+    pub disk_reserve_megabytes: u64,
     /// A start rewrites the db when that frees so many MiB; 0 never.
     pub bootstrap_defrag_threshold_megabytes: u64,
     /// Bytes the database may reach; `None` sets no limit.

@@ -24,7 +24,7 @@ use crate::handle::{RequestError, refused};
 use crate::log_thread::LogHandle;
 use crate::notes::Note;
 use crate::queue::{Nothing, Receiver, Refused, Sender, bounded};
-use crate::space::Space;
+use crate::space::{Space, Writing};
 use crate::stats::Stats;
 use crate::stop::Stop;
 use crate::transport::{DbCopy, DbOffer};
@@ -238,7 +238,9 @@ impl Committer {
                     if self.space.db_full(true) {
                         tracing::warn!(%error, "no room on the disk; the log has it all");
                     }
-                    Some(self.clock.now() + RETRY)
+                    // With the reserve given up it is tried again at once.
+                    let rest = !self.space.give_up_reserve(Writing::Db);
+                    Some(self.clock.now() + if rest { RETRY } else { Duration::ZERO })
                 }
                 Err(Failure::Final { what, error }) => {
                     tracing::error!(%error, "{what}");

@@ -24,6 +24,8 @@ use crate::shared::Shared;
 const TURN: Duration = Duration::from_millis(500);
 /// How long a member waits for its own attributes before it proposes them again.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(2);
+/// How long a proposal to raise an alarm may be under way.
+const RAISING: Duration = Duration::from_secs(30);
 /// How often the start looks for its leader and its entries.
 const START_TURN: Duration = Duration::from_millis(2);
 /// How long the others may take to make a start possible without a member that this one does
@@ -56,9 +58,10 @@ impl Duties {
         // Nobody may wait for it.
         let _ = self.ready.send(true);
         let mut compactor = self.shared.options.auto_compaction.map(Compactor::new);
-        let mut told = false;
+        let mut told = self.shared.space.has_raised().then_some(Duration::ZERO);
         let mut checkpoints = Checkpoints::default();
         while let Err(Nothing::Timeout) = stop.recv_timeout(TURN) {
+            self.shared.space.look();
             self.tell_space(&mut told);
             if !self.shared.leads() {
                 checkpoints.stand_down(&self.shared);
@@ -154,21 +157,33 @@ impl Duties {
     /// Raises NOSPACE while the disk is full; takes the alarm back when there is room,
     /// if it stood for that and the quota allows, or if the db has become far smaller
     /// than the quota and that was asked for.
-    fn tell_space(&self, told: &mut bool) {
+    ///
+    /// `told` is when it was raised for the disk last.
+    fn tell_space(&self, told: &mut Option<Duration>) {
         let shared = &self.shared;
+        let now = shared.clock.now();
         let me = shared.identity.member.0;
         let alarms = shared.alarms.load().list(pb::AlarmType::Nospace as i32);
         let alarmed = alarms.iter().any(|alarm| alarm.member_id == me);
         if shared.space.is_full() {
-            *told = true;
+            // Not if it stands already for something else: that is not ours to take back.
             if !alarmed {
-                tracing::warn!("the disk is full: raising NOSPACE");
+                *told = Some(now);
+                shared.space.set_raised(true);
+                tracing::warn!(
+                    path = %shared.options.data_dir.display(),
+                    "free-bytes" = shared.space.free(),
+                    "the disk is full: raising NOSPACE"
+                );
                 shared.raise_nospace();
             }
-        } else if *told && alarmed {
+        } else if told.is_some() && alarmed {
             let quota = Quota::from_flag(shared.options.quota_bytes);
             if quota.allows(shared.backend.size(), 0) {
-                tracing::info!("the disk has room again: disarming NOSPACE");
+                tracing::info!(
+                    "free-bytes" = shared.space.free(),
+                    "the disk has room again: disarming NOSPACE"
+                );
                 shared.propose_nospace(pb::alarm_request::AlarmAction::Deactivate);
             }
         } else if alarmed && self.is_far_below_quota() {
@@ -177,8 +192,9 @@ impl Duties {
                 "the db is far below its quota again: disarming NOSPACE"
             );
             shared.propose_nospace(pb::alarm_request::AlarmAction::Deactivate);
-        } else {
-            *told = false;
+        } else if !alarmed && told.is_some_and(|at| now >= at + RAISING) {
+            *told = None;
+            shared.space.set_raised(false);
         }
     }
 

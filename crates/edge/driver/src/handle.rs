@@ -145,6 +145,17 @@ impl Handle {
         }
     }
 
+    /// Whether the disk lacks room, so that writes that make the store grow are refused.
+    pub fn lacks_room(&self) -> bool {
+        self.shared.space.is_full()
+    }
+
+    /// Bytes that were free on the disk at the last look, half a second ago at most, and
+    /// bytes that this member holds in reserve.
+    pub fn disk_room(&self) -> (u64, u64) {
+        (self.shared.space.free(), self.shared.space.held())
+    }
+
     /// The store, for sizes, hashes and snapshots.
     pub fn backend(&self) -> &Backend {
         &self.shared.backend

@@ -36,6 +36,7 @@ mod notes;
 mod options;
 mod queue;
 mod read_pool;
+pub mod reserve;
 mod scrub;
 mod shared;
 mod space;
@@ -73,9 +74,10 @@ use monitor::Monitor;
 use notes::Notes;
 use queue::{Receiver, Sender, bounded};
 use read_pool::ReadPool;
+use reserve::Reserve;
 use scrub::Scrub;
 use shared::{Cells, RequestIds, Shared};
-use space::Space;
+use space::{Place, Space};
 use stats::Stats;
 use stop::Stop;
 use view_past::ViewPast;
@@ -168,6 +170,7 @@ impl Driver {
     /// applied is committed to the db at the end.
     pub fn stop(mut self) {
         let shared = &self.handle.shared;
+        self.log.hurry();
         self.duties = None;
         // A closed queue means that the thread has stopped already.
         let _ = shared.consensus.send(Command::Stop);
@@ -206,7 +209,7 @@ fn start_threads(
     let World { disk, clock, transport } = world;
     let Booted { identity, wal, backend, machine, member, applied, is_new } = booted;
     let stats = Arc::new(Stats::default());
-    let (stop, space) = (Stop::default(), Space::default());
+    let (stop, space) = (Stop::default(), space_of(&options, &disk, identity));
     let (consensus, commands) = bounded(PROPOSALS_WAITING_MAX);
     let consensus = Arc::new(Desk::new(consensus));
     let (apply, apply_orders) = ApplyHandle::new();
@@ -283,6 +286,15 @@ fn start_deciding(
     let theirs = commands.clone();
     desk.open(Consensus::new(Arc::clone(shared), member, log.clone(), applier, theirs));
     spawn("consensus", move || desk.run(&commands))
+}
+
+/// How much room there is for the member's files, and in reserve.
+fn space_of(options: &Options, disk: &Arc<dyn Disk>, identity: Identity) -> Space {
+    let bytes = options.disk_reserve_mib.saturating_mul(1 << 20);
+    let reserve = Reserve::open(disk, &options.member_dir(), identity, bytes);
+    let folder = options.snap_path();
+    let log_folder = options.wal_dir.is_some().then(|| options.wal_path());
+    Space::new(Place { disk: Arc::clone(disk), reserve, folder, log_folder })
 }
 
 fn leases_of(options: &Options, clock: &Arc<dyn Clock>) -> Leases {

@@ -10,7 +10,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use mainstay_raft::{Entry, HardState, Mark, Message, Snapshot};
 use mainstay_types::Index;
 use mainstay_types::limits::LOG_RESERVE_BYTES;
 use mainstay_wal::{SnapshotMark, Step, Wal, WalError, snap};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::consensus::desk::{Desk, Place};
 use crate::queue::{Nothing, Receiver, Sender, bounded};
-use crate::space::Space;
+use crate::space::{Space, Writing};
 use crate::stats::Stats;
 use crate::stop::Stop;
 use crate::transport::Transport;
@@ -38,8 +38,13 @@ const SLOW_WRITE: Duration = Duration::from_millis(20);
 const SLOW_FOR: Duration = Duration::from_secs(5);
 /// How long a disk without room for a segment is left alone.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a disk without room for a record is left alone.
+const RETRY_RECORD: Duration = Duration::from_millis(100);
+/// Bytes of a record beside the entry's own, at most.
+const RECORD_BYTES_MORE: u64 = 256;
 
 /// Entries and hard state that must be durable before `mark` counts.
+#[derive(Default)]
 pub(crate) struct Persist {
     /// Replaces the log: to be stored before all else.
     pub(crate) snapshot: Option<Box<Snapshot>>,
@@ -49,6 +54,15 @@ pub(crate) struct Persist {
     pub(crate) mark: Mark,
     /// May leave once this and all before it is durable.
     pub(crate) then_send: Vec<Message>,
+}
+
+impl Persist {
+    /// No more than this becomes of it in the log.
+    fn bytes(&self) -> u64 {
+        let entry = |entry: &Entry| entry.data.len() as u64 + RECORD_BYTES_MORE;
+        // The hard state before and behind them.
+        2 * RECORD_BYTES_MORE + self.entries.iter().map(entry).sum::<u64>()
+    }
 }
 
 enum Order {
@@ -78,6 +92,8 @@ struct Log {
     /// Until when the disk counts as slow, in milliseconds of the member's clock.
     slow_until_ms: AtomicU64,
     clock: Arc<dyn Clock>,
+    /// The member ends: nobody waits for room any more.
+    hurry: Arc<AtomicBool>,
     stop: Stop,
     transport: Arc<dyn Transport>,
 }
@@ -104,18 +120,32 @@ impl LogHandle {
     /// when others wait or the log is busy. For a lone voter, which has nobody to talk to
     /// while the disk works, and for a follower, whose leader waits for nothing else: two
     /// wake-ups of a thread cost more than the write.
+    ///
+    /// What may have to wait for room on the disk is always queued.
     pub(crate) fn persist_here(&self, persist: Persist) -> Option<Mark> {
-        let free = self.log.queued.load(Ordering::Acquire) == 0;
-        let Some(mut writer) = free.then(|| self.log.writer.try_lock()).flatten() else {
+        let free = self.log.queued.load(Ordering::Acquire) == 0 && persist.snapshot.is_none();
+        let writer = free.then(|| self.log.writer.try_lock()).flatten();
+        let Some(mut writer) = writer.filter(|writer| writer.wal.fits(persist.bytes())) else {
             self.persist(persist);
             return None;
         };
         let mark = persist.mark;
-        let gathered = Gathered::from(persist);
+        let mut gathered = Gathered::from(persist);
         let begun = self.log.clock.now();
-        if let Err(error) = writer.save(&gathered) {
-            self.log.stop.because(save_failed(&error));
-            return None;
+        writer.may_wait.store(false, Ordering::Relaxed);
+        match writer.save(&gathered) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => {
+                // A file system that breaks its promises. The log has it all, and the other
+                // thread may wait.
+                let then_send = std::mem::take(&mut gathered.then_send);
+                self.persist(Persist { must_sync: true, mark, then_send, ..Persist::default() });
+                return None;
+            }
+            Err(error) => {
+                self.log.stop.because(save_failed(&error));
+                return None;
+            }
         }
         let ended = self.log.clock.now();
         if ended.saturating_sub(begun) > SLOW_WRITE {
@@ -143,6 +173,12 @@ impl LogHandle {
         self.log.persisted.lock().take()
     }
 
+    /// The member ends: what finds no room from now on is given up. It was never
+    /// acknowledged.
+    pub(crate) fn hurry(&self) {
+        self.log.hurry.store(true, Ordering::Release);
+    }
+
     /// Ends the thread after what is queued.
     pub(crate) fn stop(&self) {
         // As above.
@@ -152,6 +188,26 @@ impl LogHandle {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The disk has no room for the log: whether to try again, and it may have been waited.
+fn found_full(space: &Space, may_wait: &AtomicBool, hurry: &AtomicBool, error: &WalError) -> bool {
+    if space.give_up_reserve(Writing::Log) {
+        return true;
+    }
+    space.look();
+    if space.log_waits(true) {
+        tracing::warn!(
+            %error,
+            "free-bytes" = space.free(),
+            "no room on the disk for the log: nothing is acknowledged until there is"
+        );
+    }
+    let waits = may_wait.load(Ordering::Relaxed) && !hurry.load(Ordering::Acquire);
+    if waits {
+        std::thread::sleep(RETRY_RECORD);
+    }
+    waits
 }
 
 fn save_failed(error: &WalError) -> String {
@@ -172,6 +228,10 @@ pub(crate) struct Writer {
     retry_at: Duration,
     /// A write has failed: whatever came after it would leave a gap.
     failed: bool,
+    /// Whoever writes now may wait for room on the disk.
+    may_wait: Arc<AtomicBool>,
+    /// See [`LogHandle::hurry`].
+    hurry: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -195,15 +255,34 @@ impl Writer {
             space,
             retry_at: Duration::ZERO,
             failed: false,
+            may_wait: Arc::default(),
+            hurry: Arc::default(),
         }
+        .waiting_for_room()
+    }
+
+    /// Has the log ask us when the disk is full.
+    fn waiting_for_room(mut self) -> Writer {
+        let (space, may_wait) = (self.space.clone(), Arc::clone(&self.may_wait));
+        let hurry = Arc::clone(&self.hurry);
+        self.wal.when_full(Box::new(move |error| found_full(&space, &may_wait, &hurry, error)));
+        self
     }
 
     fn save(&mut self, gathered: &Gathered) -> Result<(), WalError> {
         if self.failed {
             return Err(WalError::Stopped);
         }
+        self.wal.grow_only(self.space.is_spent());
         let saved = self.save_all(gathered);
-        self.failed = saved.is_err();
+        match &saved {
+            Ok(()) if self.space.log_waits(false) => {
+                tracing::info!("there is room for the log again: what waited is on the disk");
+            }
+            // It is neither lost nor on the disk.
+            Err(error) if error.is_full() => {}
+            done => self.failed = done.is_err(),
+        }
         saved
     }
 
@@ -273,7 +352,13 @@ impl Writer {
         snapshot: &Snapshot,
         hard_state: Option<HardState>,
     ) -> Result<(), WalError> {
-        snap::save(&*self.disk, &self.snap_dir, snapshot)?;
+        while let Err(error) = snap::save(&*self.disk, &self.snap_dir, snapshot) {
+            let again =
+                error.is_full() && found_full(&self.space, &self.may_wait, &self.hurry, &error);
+            if !again {
+                return Err(error);
+            }
+        }
         let mark = SnapshotMark {
             index: snapshot.index,
             term: snapshot.term,
@@ -297,6 +382,7 @@ impl Writer {
     }
 
     fn prepare_next(&mut self) {
+        self.wal.grow_only(self.space.is_spent());
         if !self.wants_segment() {
             return;
         }
@@ -338,13 +424,14 @@ impl LogThread {
     pub(crate) fn start(mut self) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
         self.writer.count();
         let (orders, queue) = bounded(QUEUE_MAX);
-        let clock = Arc::clone(&self.writer.clock);
+        let (clock, hurry) = (Arc::clone(&self.writer.clock), Arc::clone(&self.writer.hurry));
         let log = Arc::new(Log {
             slow_until_ms: AtomicU64::new(0),
             clock,
             writer: Mutex::new(self.writer),
             queued: AtomicUsize::new(0),
             persisted: Mutex::new(None),
+            hurry,
             stop: self.stop,
             transport: self.transport,
         });
@@ -375,6 +462,10 @@ fn run(log: &Log, queue: &Receiver<Order>, consensus: &Desk) {
         match log.turn(first, queue, consensus) {
             Ok(true) => {}
             Ok(false) => return,
+            Err(error) if error.is_full() && log.hurry.load(Ordering::Acquire) => {
+                tracing::warn!(%error, "the member ends without room for what it was about to log; none of it was acknowledged");
+                return;
+            }
             Err(error) => {
                 log.stop.because(save_failed(&error));
                 return;
@@ -403,13 +494,13 @@ impl Log {
                 }
                 Order::Snapshot { mark, done } => {
                     self.flush(std::mem::take(&mut gathered), consensus)?;
-                    self.writer.lock().record_snapshot(&mark)?;
+                    self.lock_patiently().record_snapshot(&mark)?;
                     done();
                 }
                 Order::Look => {}
                 Order::Stop => {
                     self.flush(gathered, consensus)?;
-                    self.writer.lock().end()?;
+                    self.lock_patiently().end()?;
                     return Ok(false);
                 }
             }
@@ -419,9 +510,16 @@ impl Log {
         Ok(true)
     }
 
+    /// For the log thread, which may wait for room.
+    fn lock_patiently(&self) -> MutexGuard<'_, Writer> {
+        let writer = self.writer.lock();
+        writer.may_wait.store(true, Ordering::Relaxed);
+        writer
+    }
+
     fn flush(&self, gathered: Gathered, consensus: &Desk) -> Result<(), WalError> {
         let Some(mark) = gathered.mark else { return Ok(()) };
-        self.writer.lock().save(&gathered)?;
+        self.lock_patiently().save(&gathered)?;
         if !gathered.then_send.is_empty() {
             fail_point!("raftBeforeFollowerSend");
             self.transport.send(gathered.then_send);

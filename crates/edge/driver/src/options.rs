@@ -84,6 +84,9 @@ pub struct Options {
     /// `--quota-auto-disarm-percent`: this member takes its NOSPACE alarm back once its db is at
     /// most so many percent of the quota; 0 never.
     pub quota_auto_disarm_percent: u64,
+    /// `--disk-reserve-megabytes`: MiB kept for when the disk is full, and left free by
+    /// refusing writes; 0 none.
+    pub disk_reserve_mib: u64,
     /// `--bootstrap-defrag-threshold-megabytes`: a start rewrites the db when that frees so many
     /// MiB; 0 never.
     pub bootstrap_defrag_threshold_mib: u64,
@@ -238,6 +241,7 @@ impl Default for Options {
             persist_lease_checkpoints: false,
             old_members_with_auth: false,
             quota_auto_disarm_percent: 0,
+            disk_reserve_mib: l::DISK_RESERVE_MIB_DEFAULT,
             bootstrap_defrag_threshold_mib: 0,
             watch_progress_interval: Duration::from_secs(600),
             warning_apply: Duration::from_millis(100),

@@ -151,9 +151,14 @@ impl Member for Bridge {
         self.handle.backend().size()
     }
 
+    fn lacks_room(&self) -> bool {
+        self.handle.lacks_room()
+    }
+
     fn sizes(&self) -> Sizes {
         let view = self.handle.view();
         let backend = self.handle.backend();
+        let (disk_free, disk_reserve) = self.handle.disk_room();
         Sizes {
             db: backend.size(),
             db_in_use: backend.size_in_use(),
@@ -164,6 +169,8 @@ impl Member for Bridge {
             proposals_pending: self.handle.proposals_pending() as u64,
             proposals_failed: self.handle.proposals_failed(),
             leader_changes: self.handle.leader_changes(),
+            disk_free,
+            disk_reserve,
         }
     }
 

@@ -89,6 +89,10 @@ pub struct Sizes {
     pub proposals_failed: u64,
     /// Leaders seen.
     pub leader_changes: u64,
+    /// Bytes that are free on the disk.
+    pub disk_free: u64,
+    /// Bytes of the disk that the member holds in reserve.
+    pub disk_reserve: u64,
 }
 
 /// The answer to `HashKV`.
@@ -146,6 +150,9 @@ pub trait Member: Cluster + Clone + Send + Sync + 'static {
 
     /// Bytes of the db that are allocated; asked for every write.
     fn db_size(&self) -> u64;
+
+    /// Whether the disk lacks room for a store that grows; asked for every write.
+    fn lacks_room(&self) -> bool;
 
     /// Sizes and counts.
     fn sizes(&self) -> Sizes;

@@ -294,6 +294,7 @@ fn options(config: &Config) -> Options {
         persist_lease_checkpoints: config.gates.on(Gate::LeaseCheckpointPersist),
         initial_corrupt_check: config.gates.on(Gate::InitialCorruptCheck),
         quota_auto_disarm_percent: config.backend.quota_auto_disarm_percent,
+        disk_reserve_mib: config.backend.disk_reserve_megabytes,
         bootstrap_defrag_threshold_mib: config.backend.bootstrap_defrag_threshold_megabytes,
         watch_progress_interval: config.watch_progress_notify_interval,
         warning_apply: config.warning_apply_duration,

@@ -213,7 +213,13 @@ impl Life {
     /// `false` when the disk is full: the log has it all.
     pub(super) fn commit(&mut self, ctx: &mut Ctx) -> Result<bool, Death> {
         let changes = self.machine.backend().pending_ops() > 0;
-        let done = self.machine.backend().commit();
+        let mut done = self.machine.backend().commit();
+        if matches!(done, Err(BackendError::Bolt(mainstay_bolt::Error::Full { .. })))
+            && self.reserve.give_up() > 0
+        {
+            ctx.stats.count("reserves given up by the db");
+            done = self.machine.backend().commit();
+        }
         self.db_is_whole = done.is_ok() && (changes || self.db_is_whole);
         match done {
             Ok(_) => Ok(true),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_apply::Machine;
 use mainstay_apply::quota::Quota;
 use mainstay_backend::OpenOptions;
+use mainstay_driver::reserve::Reserve;
 use mainstay_driver::{Booted, Founding, Options, Tuning};
 use mainstay_env::{Dice as _, Disk};
 use mainstay_member::{Input, MemberConfig};
@@ -22,6 +23,8 @@ use crate::node::watch::WatchEnd;
 use crate::plan::{MS, Plan, SECOND};
 
 const DATA_DIR: &str = "/m";
+/// What a member holds in reserve.
+const RESERVE_BYTES: u64 = 64 << 10;
 
 fn wal_dir() -> PathBuf {
     PathBuf::from("/m/member/wal")
@@ -113,6 +116,9 @@ impl Node {
             self.disk = self.disk.crash();
             self.troubles.sync_fails = false;
         }
+        if self.troubles.full {
+            self.disk.set_capacity(Some(1));
+        }
         let sim = self.disk.clone();
         if ctx.faults && ctx.dice.one_in(30) {
             ctx.stats.count("fault: power cut while booting");
@@ -134,7 +140,7 @@ impl Node {
         });
         ctx.tell(|| format!("{} does not start: {why}", self.id));
         let troubles = &self.troubles;
-        let expected = self.disk.is_cut() || troubles.full || troubles.flipped.is_some();
+        let expected = self.disk.is_cut() || troubles.flipped.is_some();
         if troubles.doubtful && !expected {
             // It says itself what is wrong.
             ctx.stats.count("flipped bits refused later");
@@ -158,7 +164,11 @@ impl Node {
     ) {
         self.lives += 1;
         ctx.stats.count("boots");
-        let Booted { member: mind, wal, machine, .. } = booted;
+        let Booted { member: mind, mut wal, machine, identity, .. } = booted;
+        let member_dir = self.options.member_dir();
+        let reserve = Reserve::open(&disk, &member_dir, identity, RESERVE_BYTES);
+        let theirs = reserve.clone();
+        wal.when_full(Box::new(move |_| theirs.give_up() > 0));
         ctx.tell(|| {
             let status = mind.status();
             format!("{} starts: applied {}, {status:?}", self.id, machine.applied().0)
@@ -176,6 +186,8 @@ impl Node {
             sim,
             mind,
             wal,
+            reserve,
+            log_is_full: false,
             machine,
             view,
             options: self.options.clone(),

@@ -1,11 +1,12 @@
 //! What a member does unasked: it publishes itself, gives a new cluster its version,
 //! and, leading, revokes what has expired.
 
-use mainstay_env::Dice as _;
+use mainstay_env::{Dice as _, Disk as _};
 use mainstay_member::Input;
 use mainstay_proto::{Message as _, etcdserverpb as pb, membershippb};
 use mainstay_types::limits::LEASE_REVOKES_PER_TURN;
 
+use super::boot::snap_dir;
 use super::{Death, Life, NodeEvent};
 use crate::bug::Bug;
 use crate::ctx::Ctx;
@@ -17,6 +18,11 @@ const EVERY: u64 = SECOND / 2;
 impl Life {
     pub(super) fn duties_turn(&mut self, ctx: &mut Ctx) -> Result<(), Death> {
         self.after(ctx, EVERY, NodeEvent::Duties);
+        if self.reserve.is_spent()
+            && self.sim.room(&snap_dir()).is_ok_and(|room| self.reserve.refill(room))
+        {
+            ctx.stats.count("reserves taken back");
+        }
         let status = self.mind.status();
         if status.leader.is_none() {
             return Ok(());

@@ -1,6 +1,6 @@
 //! The log thread: everything that waits is one write and one sync.
 
-use mainstay_env::Dice as _;
+use mainstay_env::{Dice as _, Disk as _};
 use mainstay_member::Input;
 use mainstay_raft::{Entry, HardState, Mark, Message, Snapshot};
 use mainstay_types::Index;
@@ -12,6 +12,11 @@ use crate::bug::Bug;
 use crate::ctx::Ctx;
 use crate::node::apply::ApplyOrder;
 use crate::plan::{MS, SECOND, Time};
+
+/// More than the records of a snapshot take, with what may wait before them.
+const RECORD_BYTES: u64 = 64 << 10;
+/// More than a `.snap` file takes beside its data, and those records.
+const SNAPSHOT_BYTES_MORE: u64 = 128 << 10;
 
 /// What must be durable before its mark counts and its messages leave.
 #[derive(Debug, Default)]
@@ -52,7 +57,15 @@ impl Life {
         self.log_due = false;
         let mut gathered = Persist::default();
         let mut last = Mark(0);
+        self.wal.grow_only(self.reserve.is_spent());
         while let Some(order) = self.log.pop_front() {
+            if !matches!(order, LogOrder::Persist(_)) && !self.has_room(&order) {
+                // The driver waits for room before each of its writes.
+                self.log.push_front(order);
+                ctx.stats.count("snapshots that waited for room");
+                self.save(ctx, std::mem::take(&mut gathered)).map(|mark| last = mark.max(last))?;
+                return self.log_waits(ctx, last);
+            }
             match order {
                 LogOrder::Persist(persist) => gather(&mut gathered, persist),
                 LogOrder::Install(snapshot, persist) => {
@@ -84,21 +97,62 @@ impl Life {
             }
         }
         last = self.save(ctx, gathered)?.max(last);
+        if self.log_is_full {
+            return self.log_waits(ctx, last);
+        }
         self.log_soon(ctx);
         if self.log.is_empty() && ctx.dice.one_in(16) {
             self.prepare_next()?;
         }
+        self.tell_persisted(ctx, last)
+    }
+
+    fn tell_persisted(&mut self, ctx: &mut Ctx, last: Mark) -> Result<(), Death> {
         if last > Mark(0) && !ctx.has(Bug::AckBeforeSync) {
             self.mind.feed(Input::Persisted(last));
         }
         self.turn_soon(ctx)
     }
 
+    /// The disk has no room for the next of the log: it is tried again, and nothing of it is
+    /// acknowledged until then.
+    fn log_waits(&mut self, ctx: &mut Ctx, last: Mark) -> Result<(), Death> {
+        self.log_is_full = false;
+        self.log_due = true;
+        self.after(ctx, SECOND, NodeEvent::Log);
+        self.tell_persisted(ctx, last)
+    }
+
+    /// Whether a snapshot and its records find room, the reserve given up if need be.
+    fn has_room(&self, order: &LogOrder) -> bool {
+        let bytes = match order {
+            LogOrder::Install(snapshot, _) => snapshot.data.len() as u64 + SNAPSHOT_BYTES_MORE,
+            LogOrder::Persist(_) | LogOrder::Record(_) => RECORD_BYTES,
+        };
+        let fits = || self.sim.room(&snap_dir()).is_ok_and(|room| room.free >= bytes);
+        self.sim.is_cut() || fits() || (self.reserve.give_up() > 0 && fits())
+    }
+
     fn save(&mut self, ctx: &mut Ctx, persist: Persist) -> Result<Mark, Death> {
         let Persist { hard_state, entries, must_sync, mark, then_send } = persist;
         let skips = ctx.has(Bug::TermForgotten) && entries.is_empty();
         if mark > Mark(0) && !skips {
-            self.wal.save(hard_state.as_ref(), &entries, must_sync).map_err(Death::disk)?;
+            let held = self.reserve.held();
+            let saved = self.wal.save(hard_state.as_ref(), &entries, must_sync);
+            if self.reserve.held() < held {
+                ctx.stats.count("reserves given up by the log");
+            }
+            match saved {
+                // The log has it, and writes it first when there is room.
+                Err(error) if error.is_full() => {
+                    ctx.stats.count("logs without room");
+                    let again = Persist { must_sync: true, mark, then_send, ..Persist::default() };
+                    self.log.push_front(LogOrder::Persist(again));
+                    self.log_is_full = true;
+                    return Ok(if ctx.has(Bug::AckWithoutRoom) { mark } else { Mark(0) });
+                }
+                done => done.map_err(Death::disk)?,
+            }
         }
         self.send(ctx, then_send);
         Ok(mark)

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_apply::Machine;
+use mainstay_driver::reserve::Reserve;
 use mainstay_driver::{Founding, Options};
 use mainstay_env::{Dice as _, Disk};
 use mainstay_env_sim::SimDisk;
@@ -153,6 +154,10 @@ pub(crate) struct Life {
     sim: SimDisk,
     pub(crate) mind: Mind,
     wal: Wal,
+    /// What is given up when the disk is full.
+    reserve: Reserve,
+    /// The last save found no room.
+    log_is_full: bool,
     pub(crate) machine: Machine,
     pub(crate) view: Arc<View>,
     options: Options,
@@ -234,7 +239,7 @@ impl Node {
         ctx.tell(|| format!("{} ends: {death:?}", self.id));
         if let Death::Disk(why) = &death {
             let troubles = &self.troubles;
-            let expected = self.disk.is_cut() || troubles.sync_fails || troubles.full;
+            let expected = self.disk.is_cut() || troubles.sync_fails;
             assert!(
                 expected || troubles.doubtful,
                 "member {} stops without a fault of its disk: {why}",

@@ -830,6 +830,14 @@ const OURS: &[Flag] = &[
     ),
     row(
         Works,
+        "disk-reserve-megabytes",
+        Uint,
+        "64",
+        "=",
+        "MiB held in reserve for when the disk is full (at most 1/16 of it); with less than that free besides, writes get NOSPACE. 0 turns both off.",
+    ),
+    row(
+        Works,
         "repair-from-peers",
         Bool,
         "true",

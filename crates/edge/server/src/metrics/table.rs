@@ -155,6 +155,22 @@ fn proposals<M: Member>(t: &mut Table, member: &M) {
     );
     let quota = member.settings().quota_bytes.unwrap_or(0) as f64;
     t.gauge("etcd_server_quota_backend_bytes", "Quota of the backend in bytes.", quota);
+    let sizes = member.sizes();
+    t.gauge(
+        "mainstay_disk_free_bytes",
+        "Bytes that are free on the disk of the data directory.",
+        sizes.disk_free as f64,
+    );
+    t.gauge(
+        "mainstay_disk_reserve_bytes",
+        "Bytes that this member holds on its disk for when it is full.",
+        sizes.disk_reserve as f64,
+    );
+    t.gauge(
+        "mainstay_disk_full",
+        "1 while this member refuses writes because its disk lacks room.",
+        f64::from(u8::from(member.lacks_room())),
+    );
 }
 
 fn facts<M: Member>(t: &mut Table, member: &M) {

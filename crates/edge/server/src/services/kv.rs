@@ -181,6 +181,10 @@ impl<M: Member> Services<M> {
 
     /// Refuses what would not fit, before it enters the log (semantics 9.3).
     pub(super) async fn check_quota(&self, cost: u64) -> Result<(), Status> {
+        // The alarm is on its way: whoever finds the disk full raises it.
+        if cost > 0 && self.member().lacks_room() {
+            return Err(errors::NO_SPACE.status());
+        }
         let Some(quota) = self.member().settings().quota_bytes else { return Ok(()) };
         // What costs nothing may always pass: deleting is how room is made.
         if cost == 0 || self.member().db_size() + cost < quota {

@@ -37,6 +37,7 @@ pub(super) struct State {
     pub(super) alarms: Mutex<Vec<pb::AlarmMember>>,
     pub(super) standing: Mutex<Standing>,
     pub(super) db_size: Mutex<u64>,
+    pub(super) lacks_room: AtomicBool,
     /// Refuses linearizable reads with this.
     pub(super) read_error: Mutex<Option<Status>>,
     /// Handlers that wait for ever, now.
@@ -77,6 +78,7 @@ impl Fake {
             alarms: Mutex::default(),
             standing: Mutex::new(standing),
             db_size: Mutex::new(20_480),
+            lacks_room: AtomicBool::new(false),
             read_error: Mutex::new(None),
             hung: AtomicUsize::new(0),
             pool_jobs: AtomicUsize::new(0),
@@ -163,6 +165,10 @@ impl Member for Fake {
 
     fn db_size(&self) -> u64 {
         *self.0.db_size.lock()
+    }
+
+    fn lacks_room(&self) -> bool {
+        self.0.lacks_room.load(Ordering::SeqCst)
     }
 
     fn sizes(&self) -> Sizes {

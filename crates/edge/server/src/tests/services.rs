@@ -105,6 +105,27 @@ fn a_full_store_refuses_puts_and_raises_the_alarm() {
     });
 }
 
+/// The one who finds the disk full raises the alarm.
+#[test]
+fn a_disk_without_room_refuses_what_makes_the_store_grow() {
+    let server = Running::plain();
+    server.member.0.lacks_room.store(true, std::sync::atomic::Ordering::SeqCst);
+    run(async {
+        let client = Client::connect(&server.address()).await;
+        let put = pb::PutRequest { key: "k".into(), ..Default::default() };
+        assert_known(&client.call("/etcdserverpb.KV/Put", &put).await, errors::NO_SPACE);
+        let grant = pb::LeaseGrantRequest { ttl: 60, ..Default::default() };
+        assert_known(
+            &client.call("/etcdserverpb.Lease/LeaseGrant", &grant).await,
+            errors::NO_SPACE,
+        );
+        assert!(server.member.0.alarms.lock().is_empty());
+        let delete = pb::DeleteRangeRequest { key: "k".into(), ..Default::default() };
+        let answer = client.call("/etcdserverpb.KV/DeleteRange", &delete).await;
+        let _: pb::DeleteRangeResponse = answer.ok();
+    });
+}
+
 #[test]
 fn hasleader_is_refused_without_a_leader() {
     let server = Running::plain();
