@@ -111,6 +111,7 @@ async fn load(pair: &Pair, recipe: &Recipe<'_>, figures: &mut Figures) -> Result
     let begun = std::time::Instant::now();
     let filling = Fill {
         keys: pair.keys,
+        among: None,
         value_bytes: pair.value_bytes,
         batch: 1,
         clients: 256,

@@ -46,6 +46,7 @@ async fn one_turn(
     let leader = cluster.leader().await?;
     let filling = Fill {
         keys: pair.keys,
+        among: None,
         value_bytes: pair.value_bytes,
         batch: 100,
         clients: 8,

@@ -76,6 +76,7 @@ async fn one_turn(pair: &Pair, recipe: &Recipe<'_>, rows: &[Row]) -> Result<Vec<
     let (mut server, _) = Server::start(recipe).await?;
     let filling = Fill {
         keys: pair.keys,
+        among: None,
         value_bytes: pair.value_bytes,
         batch: 100,
         clients: 8,

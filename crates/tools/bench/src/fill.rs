@@ -13,6 +13,8 @@ use crate::wire::{Connection, Endpoint, WireError, frame};
 #[derive(Clone, Copy)]
 pub(crate) struct Fill {
     pub(crate) keys: u64,
+    /// Random keys below this are put instead, as many times as there are `keys`.
+    pub(crate) among: Option<u64>,
     pub(crate) value_bytes: usize,
     /// Puts in one request: 1 is a Put, more a Txn.
     pub(crate) batch: u64,
@@ -52,7 +54,7 @@ async fn one_filler(
         }
         let to = (from + plan.batch).min(plan.keys);
         let mut puts = (from..to).map(|n| pb::PutRequest {
-            key: key(n),
+            key: key(plan.among.map_or(n, |keys| dice.below(keys))),
             value: random_value(&mut dice, plan.value_bytes),
             ..Default::default()
         });

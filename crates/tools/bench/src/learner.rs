@@ -73,7 +73,7 @@ async fn one_turn(pair: &Pair, side: Side) -> Result<Figures, String> {
     let endpoint = cluster.members[leader].server.endpoint.clone();
     let batch = (400_000 / pair.value_bytes as u64).clamp(1, 100);
     let (keys, value_bytes) = (pair.keys, pair.value_bytes);
-    let filling = Fill { keys, value_bytes, batch, clients: 8, connections: 4 };
+    let filling = Fill { keys, among: None, value_bytes, batch, clients: 8, connections: 4 };
     let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", side.name());
     fill(&endpoint, filling).await.map_err(|e| failed(&e))?;
     let mut figures = Figures::new();

@@ -1,10 +1,12 @@
 //! `bench`: loads for one server, and the comparison of two.
 
 mod big;
+mod chores;
 mod cluster;
 mod compare;
 mod failover;
 mod fan;
+mod figures;
 mod fill;
 mod learner;
 mod loads;
@@ -37,6 +39,7 @@ bench cluster --ours BINARY --theirs BINARY --dir FOLDER [--rows ROWS] [--plain]
 bench failover --ours BINARY --theirs BINARY --dir FOLDER [--times N] [--fault FAULT]
 bench learner --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
 bench space --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
+bench chores --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
 all: [--seconds S] [--warm-up S] [--keys N] [--value BYTES]
 
 ROWS are LOAD@CLIENTS (closed loop) or LOAD@RATE/s (open loop: latency counts from the
@@ -55,7 +58,9 @@ fills three members (1 GiB, unless --keys and --value say otherwise) and adds a 
 gets its vote once it has caught up; ours with the `etcdctl` that lies beside it. `space`
 fills one server (a million keys of 1 KB, unless --keys and --value say otherwise), deletes nine
 of ten, compacts and defragments, and tells what that writes, how large the file is afterwards,
-and how long puts and reads wait meanwhile.";
+and how long puts and reads wait meanwhile. `chores` fills one server likewise, updates random
+keys, and takes a snapshot, compacts, defragments and restores, each side with the `etcdctl`
+beside its server.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -100,6 +105,10 @@ async fn dispatch(command: &str, options: &Options) -> Result<(), String> {
         "space" => {
             options.only(&["ours", "theirs", "dir", "rounds", "keys", "value"])?;
             space::space(&pair(options, 1, 1_000_000, 1_024)?).await
+        }
+        "chores" => {
+            options.only(&["ours", "theirs", "dir", "rounds", "keys", "value"])?;
+            chores::chores(&pair(options, 1, 1_000_000, 1_024)?).await
         }
         "big" => {
             options.only(&PAIR)?;
@@ -222,7 +231,8 @@ async fn run(options: &Options) -> Result<(), String> {
     let value_bytes = options.number("value", 256)?;
     let pid = options.number("pid", 0)?;
     if options.has("fill") {
-        let plan = fill::Fill { keys, value_bytes, batch: 100, clients: 8, connections: 4 };
+        let plan =
+            fill::Fill { keys, among: None, value_bytes, batch: 100, clients: 8, connections: 4 };
         fill::fill(&endpoint, plan).await.map_err(|e| e.to_string())?;
     }
     let pinned = loads::revision(&endpoint).await.map_err(|e| e.to_string())?;
