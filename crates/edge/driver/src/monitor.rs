@@ -152,6 +152,9 @@ impl Monitor {
     }
 }
 
+/// The lowest version that a cluster is held at.
+const OLDEST: Version = Version::line(3, 5);
+
 /// What decides about the version.
 struct Rule<'a> {
     /// `--initial-cluster-version`.
@@ -176,7 +179,12 @@ impl Rule<'_> {
             let one_above = Version::line(target.major, target.minor + 1);
             return (current == one_above && lowest == one_above).then_some(target);
         }
-        (!self.hold && lowest > current).then_some(lowest)
+        if !self.hold {
+            return (lowest > current).then_some(lowest);
+        }
+        // Nobody runs less who can be in one cluster with us: the directory was made of an
+        // older snapshot.
+        (current < OLDEST && lowest >= OLDEST).then_some(OLDEST)
     }
 
     fn target(&self) -> Option<Version> {
@@ -229,6 +237,9 @@ mod tests {
         assert_eq!(next(Some(V35), Some(V37), true), None);
         assert_eq!(next(Some(V35), Some(V37), false), Some(V37));
         assert_eq!(next(Some(V37), Some(V36), false), None, "never down by itself");
+        assert_eq!(next(Some(V34), Some(V37), true), Some(V35), "made of a snapshot of 3.4");
+        assert_eq!(next(Some(V34), Some(V37), false), Some(V37));
+        assert_eq!(next(Some(V34), Some(V34), true), None);
     }
 
     #[test]
