@@ -32,6 +32,8 @@ const UPDATES_PERCENT: u64 = 120;
 /// The worst that a chore may do to the p99.9 of puts, as a multiple of the quiet one, where
 /// quiet rounds differ by less.
 const WORSE_MAX: f64 = 1.2;
+/// Between one time and the next.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// After filling, until anything is measured.
 const REST: Duration = Duration::from_secs(10);
 
@@ -160,6 +162,8 @@ async fn again(
         let (done, span) = during(work()).await;
         done?;
         spans.push(span);
+        // Who was kept waiting is answered before the next one begins.
+        tokio::time::sleep(BETWEEN).await;
     }
     let whole = (begun, Instant::now());
     let seen = probes.stop().await?;

@@ -13,7 +13,8 @@ use crate::wire::{Connection, Endpoint, WireError, frame};
 #[derive(Clone, Copy)]
 pub(crate) struct Fill {
     pub(crate) keys: u64,
-    /// Random keys below this are put instead, as many times as there are `keys`.
+    /// Random keys below this are put instead, as many times as there are `keys`; those of one
+    /// request each from a part of them, because a transaction may not put a key twice.
     pub(crate) among: Option<u64>,
     pub(crate) value_bytes: usize,
     /// Puts in one request: 1 is a Put, more a Txn.
@@ -54,7 +55,10 @@ async fn one_filler(
         }
         let to = (from + plan.batch).min(plan.keys);
         let mut puts = (from..to).map(|n| pb::PutRequest {
-            key: key(plan.among.map_or(n, |keys| dice.below(keys))),
+            key: key(plan.among.map_or(n, |keys| {
+                let part = (keys / plan.batch).max(1);
+                (n - from) * part + dice.below(part)
+            })),
             value: random_value(&mut dice, plan.value_bytes),
             ..Default::default()
         });
