@@ -32,12 +32,20 @@ impl Injection {
     /// # Panics
     /// When strace may not attach.
     pub(crate) fn into(pid: u32, call: &str, error: &str, path: &str) -> Option<Injection> {
+        Injection::of(pid, call, &format!("error={error}"), path)
+    }
+
+    /// From now on `call` of `pid` on `path` does what strace calls `what`. `None` as there.
+    ///
+    /// # Panics
+    /// As there.
+    pub(crate) fn of(pid: u32, call: &str, what: &str, path: &str) -> Option<Injection> {
         let strace = tool("strace", "--version")?;
         let mut command = Command::new(strace);
         command
             .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P", path])
             .args(["-e", &format!("trace={call}")])
-            .args(["-e", &format!("inject={call}:error={error}")])
+            .args(["-e", &format!("inject={call}:{what}")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
