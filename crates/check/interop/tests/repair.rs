@@ -154,7 +154,8 @@ fn a_db_that_is_damaged_missing_or_behind_comes_back() {
         fs::copy(&old, db(dir)).expect("copies");
     };
     heals(&mut cluster, &load, n, "an old copy of the db", behind);
-    let damages: [(&str, fn(&Path)); 6] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 6] = [
         ("no db", delete_db),
         ("both metas flipped", flip_both_metas),
         ("page headers flipped", flip_page_headers),

@@ -173,7 +173,7 @@ pub(crate) struct End {
 /// What was read of a ledger that is believed.
 struct Read {
     sums: Sums,
-    /// `None` when its end is torn.
+    /// `None` when nothing may be appended.
     end: Option<End>,
 }
 
@@ -283,25 +283,28 @@ fn check_header(bytes: &[u8], at: &SumsAt, page_size: usize) -> std::result::Res
 fn replay(bytes: &[u8], pages: u64, found: Identity) -> std::result::Result<Read, Box<Doubt>> {
     let sums = Sums::default();
     let (mut rest, mut first_end) = (&bytes[HEADER_BYTES..], 0);
-    let mut fits = false;
+    // One that fits has come, and the last one does.
+    let (mut fits, mut level) = (false, false);
     let mut last = None;
     while let Some((body, after)) = next_record(rest) {
         let Some(identity) = apply(body, pages, &sums) else { break };
-        fits = identity.fits(&found) || (fits && identity.txid == found.txid.wrapping_add(1));
+        level = identity.fits(&found);
+        fits = level || (fits && identity.txid == found.txid.wrapping_add(1));
         last = Some(identity.txid);
         rest = after;
         if first_end == 0 {
             first_end = bytes.len() - rest.len();
         }
     }
-    if fits && rest.is_empty() {
+    if level && rest.is_empty() {
         let end = bytes.len() as u64;
         let end = End { end, appended: end - first_end as u64 };
         return Ok(Read { sums, end: Some(end) });
     }
     if fits {
-        // The end of it is torn: what was appended last was for a transaction that is not in
-        // the db, or the file would not fit.
+        // What was appended last was for a transaction that is not in the db, whole or torn. It
+        // must not stay: the next one has the same number and may have the same meta page, and
+        // would be taken for it, should its own record be lost.
         return Ok(Read { sums, end: None });
     }
     let Identity { txid, before, .. } = found;
@@ -399,7 +402,12 @@ impl Ledger {
                 (self.end, self.appended) = (bytes.len() as u64, 0);
                 self.file = Some(file);
             }
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                // The old one may tell of a transaction that is not in the db. Best effort: a disk
+                // that takes not even this does not take the next commit.
+                let _ = self.at.disk.remove_file(&self.at.path);
+                self.fail(&error);
+            }
         }
     }
 
