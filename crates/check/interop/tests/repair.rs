@@ -52,7 +52,8 @@ fn cut_in_half(dir: &Path) {
 }
 
 fn cut_within_a_page(dir: &Path) {
-    change(&db(dir), |bytes| bytes.truncate(bytes.len() - PAGE - 100));
+    // The end of the file may be room that no page has yet.
+    change(&db(dir), |bytes| bytes.truncate(bytes.len() / 2 - 100));
 }
 
 /// What a member leaves that has found a damaged page while it ran.
