@@ -25,6 +25,7 @@ const MORE: &[(&str, &str)] = &[
     ("etcd_server_feature_enabled", "new in 3.6"),
     ("etcd_server_range_duration_seconds", "new in 3.6"),
     ("etcd_server_request_duration_seconds", "new in 3.7"),
+    ("mainstay_", "of what etcd does not have"),
     ("process_network_", "of a newer client library, as in 3.7"),
 ];
 
