@@ -199,8 +199,10 @@ impl Place<'_> {
         let (db, broken) = (self.options.db_path(), self.broken());
         let sums = self.options.sums_path();
         if self.is_there(&sums)? {
-            // They are the old one's. Should they stay, they are dropped for that.
+            // They are the old one's.
             self.disk.remove_file(&sums).map_err(disk_error("remove", &sums))?;
+            let folder = sums.parent().expect("they lie in the member's folder");
+            self.disk.sync_dir(folder).map_err(disk_error("sync", folder))?;
         }
         if self.is_there(&db)? {
             self.rename(&db, &broken)?;

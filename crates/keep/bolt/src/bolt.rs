@@ -222,6 +222,9 @@ impl Bolt {
         if self.stopped {
             return Err(Error::Stopped { path: self.pager.path.clone() });
         }
+        if let Some(Err(source)) = self.ledger.as_mut().map(Ledger::settle) {
+            return Err(self.pager.disk("remove page sums that are not of this file", source));
+        }
         let mut changes = batch.into_sorted()?;
         let live = self.pager.readers.lock().clone();
         let pager = self.pager.clone();

@@ -354,6 +354,8 @@ pub(crate) struct Ledger {
     appended: u64,
     /// Commits until it is tried again, after a failure.
     patience: u32,
+    /// One that may say what is not so could not be removed.
+    stays: bool,
     /// What the last failure was, until somebody asks.
     failure: Option<String>,
 }
@@ -361,8 +363,16 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Goes on with what was read, or from nothing.
     pub(crate) fn new(at: SumsAt, page_size: usize, goes_on_at: Option<End>) -> Self {
-        let mut ledger =
-            Self { at, page_size, file: None, end: 0, appended: 0, patience: 0, failure: None };
+        let mut ledger = Self {
+            at,
+            page_size,
+            file: None,
+            end: 0,
+            appended: 0,
+            patience: 0,
+            stays: false,
+            failure: None,
+        };
         if let Some(End { end, appended }) = goes_on_at {
             match ledger.at.disk.open(&ledger.at.path, OpenMode::ReadWrite) {
                 Ok(file) => ledger.file = Some(file),
@@ -403,18 +413,47 @@ impl Ledger {
                 self.file = Some(file);
             }
             Err(error) => {
-                // The old one may tell of a transaction that is not in the db. Best effort: a disk
-                // that takes not even this does not take the next commit.
-                let _ = self.at.disk.remove_file(&self.at.path);
+                // The old one may tell of a transaction that is not in the db.
+                self.stays = self.remove().is_err();
                 self.fail(&error);
             }
         }
     }
 
+    /// Makes sure that nothing lies there that might be taken for what the next transaction
+    /// writes: asked before each.
+    ///
+    /// # Errors
+    /// When it lies there and cannot be removed, power cuts included.
+    pub(crate) fn settle(&mut self) -> io::Result<()> {
+        if self.stays {
+            self.remove()?;
+            self.stays = false;
+        }
+        Ok(())
+    }
+
+    /// Whatever the power does from now on, it does not come back.
+    fn remove(&self) -> io::Result<()> {
+        let SumsAt { disk, path, .. } = &self.at;
+        // A folder in its place says nothing.
+        if disk.metadata(path)?.is_some_and(|there| !there.is_dir) {
+            disk.remove_file(path)?;
+        }
+        match disk.metadata(self.folder())? {
+            Some(_) => disk.sync_dir(self.folder()),
+            None => Ok(()),
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        let folder = self.at.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new("."))
+    }
+
     fn replace(&self, bytes: &[u8]) -> io::Result<Box<dyn File>> {
         let SumsAt { disk, path, .. } = &self.at;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = self.folder();
         if disk.metadata(folder)?.is_none() {
             disk.create_dir_all(folder)?;
             disk.sync_dir(folder.parent().unwrap_or(Path::new(".")))?;

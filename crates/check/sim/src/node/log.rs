@@ -18,6 +18,10 @@ const RECORD_BYTES: u64 = 64 << 10;
 /// More than a `.snap` file takes beside its data, and those records.
 const SNAPSHOT_BYTES_MORE: u64 = 128 << 10;
 
+/// Of a longer queue nothing is left for the next turn: a crowd of answers that wait for one
+/// sync must not take thousands.
+const SEEN_AT_ONCE: usize = 64;
+
 /// What must be durable before its mark counts and its messages leave.
 #[derive(Debug, Default)]
 pub(crate) struct Persist {
@@ -92,7 +96,8 @@ impl Life {
                     self.record_taken(ctx, &mark).map_err(Death::disk)?;
                 }
             }
-            if ctx.dice.one_in(8) {
+            // The driver takes all that waits; what has only just come it may not see yet.
+            if self.log.len() < SEEN_AT_ONCE && ctx.dice.one_in(8) {
                 break;
             }
         }

@@ -65,25 +65,32 @@ fn sums_outlive_the_process() {
     }
 }
 
-/// A transaction that was cut short leaves a record. The next one has its number and may have its
-/// meta page to the byte, with other rows behind it: should only its own record be lost with the
-/// power, that record must not be there to be taken for it.
-#[test]
-fn a_record_of_a_commit_that_was_cut_short_does_not_stay() {
-    let row = |value: &'static [u8]| {
-        let mut batch = WriteBatch::new();
-        batch.create_bucket(b"key");
-        batch.put(b"key", Bytes::from_static(b"k"), Bytes::from_static(value));
-        batch
-    };
+fn row(value: &'static [u8]) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.create_bucket(b"key");
+    batch.put(b"key", Bytes::from_static(b"k"), Bytes::from_static(value));
+    batch
+}
+
+/// A disk with a db, and sums that end with the record of a commit behind it which was cut short.
+fn cut_short() -> SimDisk {
     let disk = SimDisk::new(5);
     let mut bolt = open(&disk);
     bolt.commit(row(b"one")).unwrap();
     let db = bytes_of(&disk, PATH);
     bolt.commit(row(b"two")).unwrap();
     drop(bolt);
-    let cut_short = bytes_of(&disk, SUMS);
     disk.install(PATH, &db);
+    disk.copy()
+}
+
+/// A transaction that was cut short leaves a record. The next one has its number and may have its
+/// meta page to the byte, with other rows behind it: should only its own record be lost with the
+/// power, that record must not be there to be taken for it.
+#[test]
+fn a_record_of_a_commit_that_was_cut_short_does_not_stay() {
+    let disk = cut_short();
+    let cut_short = bytes_of(&disk, SUMS);
     let mut bolt = open(&disk);
     assert_eq!(*bolt.sums_found(), SumsFound::Fit);
     let before = bytes_of(&disk, SUMS);
@@ -94,6 +101,32 @@ fn a_record_of_a_commit_that_was_cut_short_does_not_stay() {
     let bolt = open(&disk);
     assert!(is_dropped(&bolt));
     assert_eq!(bolt.reader().get(b"key", b"k").unwrap().as_deref(), Some(&b"six"[..]));
+}
+
+/// The same when the disk does not take new sums: the old ones do not come back with the power.
+/// Should they not go, nothing is committed.
+#[test]
+fn a_record_of_a_commit_that_was_cut_short_does_not_come_back() {
+    for way in Unsynced::ALL {
+        for syncs_fail in 0..4 {
+            let disk = cut_short();
+            disk.fail(FailingCall::Sync, 1);
+            (1..=syncs_fail).for_each(|nth| disk.fail(FailingCall::SyncDir, nth));
+            let mut bolt = open(&disk);
+            assert!(bolt.sums_failed().is_some());
+            let mut tries = 1;
+            while let Err(error) = bolt.commit(row(b"six")) {
+                assert!(error.to_string().contains("page sums"), "{error}");
+                tries += 1;
+            }
+            assert_eq!(tries, syncs_fail.max(1), "it is asked once when it opens");
+            drop(bolt);
+            let disk = disk.crash_with(way, 3);
+            let bolt = open(&disk);
+            let six = bolt.reader().get(b"key", b"k").unwrap();
+            assert_eq!(six.as_deref(), Some(&b"six"[..]), "{way:?}");
+        }
+    }
 }
 
 /// One bit anywhere in a page that is reached: the next open names the page. In a page that is
