@@ -56,7 +56,11 @@ pub(crate) fn segments_from(
         return Err(missing("there is no segment (a file named SEQ-INDEX.wal)".into()));
     }
     let Some(start) = all.iter().rposition(|segment| segment.first <= index) else {
-        return Err(missing(format!("no segment starts at or before index {index}")));
+        return Err(missing(format!(
+            "no segment starts at or before index {index}, the oldest is {}; when it is the log's end \
+             that is damaged, the record of a snapshot behind that may be what is lost",
+            all[0]
+        )));
     };
     all.drain(..start);
     check_sequence(dir, &all)?;

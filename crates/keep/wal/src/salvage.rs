@@ -72,7 +72,7 @@ impl Salvage {
         }
         check_sequence(dir, &names)?;
         let segments = open_segments(&**disk, dir, &names, OpenMode::ReadWrite)?;
-        let mut sound = Sound::default();
+        let mut sound = Sound::behind(names[0]);
         let end = read_all(&segments, &mut sound)?;
         sound.close(dir)?;
         clean_tail(&**disk, dir, segments.last().expect("there is one"), &end)?;
@@ -234,6 +234,12 @@ impl Visit for Sound {
 }
 
 impl Sound {
+    /// Before the first record of a segment. What came before it was released, and a snapshot
+    /// record in it may be older.
+    fn behind(name: SegmentName) -> Sound {
+        Sound { last: name.first.0.checked_sub(1).map(Index), ..Sound::default() }
+    }
+
     fn term_at(&self, index: Index) -> Option<Term> {
         let first = self.entries.first()?;
         let at = index.0.checked_sub(first.index.0).and_then(|at| usize::try_from(at).ok())?;

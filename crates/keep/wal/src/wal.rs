@@ -58,6 +58,9 @@ pub struct Wal {
     allocated: u64,
     /// What is encoded and not on the disk yet; something only when the disk was full.
     encoder: Encoder,
+    /// Where in the encoder's buffer each write ends that found no room yet. Each keeps a sync
+    /// of its own: by that, damage is told from a torn tail.
+    waiting: VecDeque<usize>,
     prepared: Option<Prepared>,
     /// How many temporary names were used; they alternate.
     temporaries: u64,
@@ -159,6 +162,7 @@ impl Wal {
             offset,
             allocated: options.segment_bytes.max(offset),
             encoder,
+            waiting: VecDeque::new(),
             prepared: None,
             temporaries: 0,
             failed: false,
@@ -212,6 +216,7 @@ impl Wal {
             offset: end.offset,
             allocated,
             encoder: Encoder::new(end.crc),
+            waiting: VecDeque::new(),
             prepared: None,
             temporaries: 0,
             failed: false,
@@ -455,39 +460,52 @@ impl Wal {
         self.written_state = self.hard_state;
     }
 
-    /// Writes and syncs what is encoded.
+    /// Writes and syncs what is encoded, behind what waits for room.
     fn write(&mut self) -> Result<(), WalError> {
         // Whatever happens below, nothing more may be appended behind a gap.
         self.failed = true;
+        self.waiting.push_back(self.encoder.buffer.len());
+        while let Some(bytes) = self.waiting.front().copied() {
+            self.write_first(bytes)?;
+            self.waiting.pop_front();
+            self.waiting.iter_mut().for_each(|end| *end -= bytes);
+        }
+        self.failed = false;
+        self.encoder.buffer.shrink_to(BUFFER_KEEP_BYTES);
+        Ok(())
+    }
+
+    /// Writes and syncs the first `bytes` of what is encoded, and forgets them.
+    fn write_first(&mut self, bytes: usize) -> Result<(), WalError> {
+        if bytes == 0 {
+            return Ok(());
+        }
         self.tell(Step::Write);
-        while let Err(error) = self.place() {
-            if !error.is_full() {
-                return Err(error);
-            }
-            if !self.when_full.as_mut().is_some_and(|again| again(&error)) {
-                self.failed = false;
+        while let Err(error) = self.place(bytes) {
+            let again = |when_full: &mut WhenFull| when_full(&error);
+            if !error.is_full() || !self.when_full.as_mut().is_some_and(again) {
+                // It waits. A sync that finds no room is another matter.
+                self.failed = !error.is_full();
                 return Err(error);
             }
         }
-        self.tell(Step::Sync(self.encoder.buffer.len()));
+        self.tell(Step::Sync(bytes));
         if self.options.sync {
             let Segment { file, path, .. } = self.segments.back().expect("it is still there");
             file.sync().doing("sync", path)?;
         }
         self.tell(Step::Done);
-        self.failed = false;
-        self.offset += self.encoder.buffer.len() as u64;
-        self.encoder.buffer.clear();
-        self.encoder.buffer.shrink_to(BUFFER_KEEP_BYTES);
+        self.offset += bytes as u64;
+        self.encoder.buffer.drain(..bytes);
         Ok(())
     }
 
-    /// Gives what is encoded to the system, in room that the disk has promised before. A
-    /// disk without room may have taken a part of it, if its file system promises nothing:
-    /// the same bytes come to the same place again.
-    fn place(&mut self) -> Result<(), WalError> {
+    /// Gives the first `bytes` of what is encoded to the system, in room that the disk has
+    /// promised before. A disk without room may have taken a part of it, if its file system
+    /// promises nothing: the same bytes come to the same place again.
+    fn place(&mut self, bytes: usize) -> Result<(), WalError> {
         let Segment { file, path, .. } = self.segments.back().expect("there is always a tail");
-        let end = self.offset + self.encoder.buffer.len() as u64;
+        let end = self.offset + bytes as u64;
         if end > self.allocated {
             let ample = end.next_multiple_of(GROW_BYTES);
             let given = match file.allocate(ample).doing("reserve space for", path) {
@@ -498,7 +516,7 @@ impl Wal {
             };
             self.allocated = given?;
         }
-        file.write_at(self.offset, &self.encoder.buffer).doing("write", path)
+        file.write_at(self.offset, &self.encoder.buffer[..bytes]).doing("write", path)
     }
 
     /// Ends the segment and starts the next, which appears under its name with its

@@ -110,6 +110,35 @@ fn a_flipped_bit_loses_one_entry_at_most() {
     assert!(refused * 20 < salvaged, "{refused} refused, {salvaged} salvaged");
 }
 
+/// A snapshot is noted when the log is further, right behind the head of a segment that begins
+/// later: that is no reason to miss entries once the older segments are gone.
+#[test]
+fn an_old_snapshot_at_the_begin_of_a_log_is_no_gap() {
+    let disk = SimDisk::new(9);
+    let mut wal = create(&disk, small_segments(4000));
+    let mut noted = 0;
+    for index in 1..=60 {
+        let count = segments(&disk).len();
+        let entries = [entry(1, index, vec![7; 300])];
+        wal.save(Some(&state(1, 1, index - 1)), &entries, true).unwrap();
+        if segments(&disk).len() > count && index > 15 {
+            wal.save_snapshot(&mark(1, index - 15)).unwrap();
+            noted += 1;
+        }
+    }
+    wal.release_to(Index(60)).unwrap();
+    wal.purge(2).unwrap();
+    wal.close().unwrap();
+    assert!(segments(&disk).len() == 2 && noted > 3);
+    let path = segments(&disk).pop().unwrap();
+    for offset in 400..1200 {
+        let damaged = disk.copy();
+        damaged.flip(&path, offset, 2);
+        let salvage = Salvage::open(&shared(&damaged), dir()).unwrap();
+        assert_eq!((salvage.last(), salvage.marks().len()), (Index(60), 2), "offset {offset}");
+    }
+}
+
 /// A sector or a page of zeros or of rubbish, wherever it lies.
 #[test]
 fn a_lost_sector_is_gone_around_or_refused() {
