@@ -31,6 +31,9 @@ const FILES: &[&str] = &[
 const SERVICES: &[&str] =
     &["health.proto", "mainstay.proto", "rpc.proto", "v3election.proto", "v3lock.proto"];
 
+/// The packages whose services have tables of their messages (`mainstay_proto::shape`).
+const SHAPED: &[&str] = &["etcdserverpb", "v3electionpb", "v3lockpb"];
+
 const PACKAGES: &[(&str, &str)] = &[
     (".etcdserverpb", "::mainstay_proto::etcdserverpb"),
     (".mvccpb", "::mainstay_proto::mvccpb"),
@@ -61,6 +64,8 @@ fn generate(out: &Path, stubs: bool) -> Result<(), String> {
     let mut config = prost_build::Config::new();
     config.out_dir(out).bytes(["."]).btree_map(["."]);
     if !stubs {
+        let shapes = crate::shapes::source(&files, SHAPED)?;
+        fs::write(out.join("shapes.rs"), shapes).map_err(|e| e.to_string())?;
         // Comments of the .proto files would otherwise become doc tests.
         config.disable_comments(["."]);
         return config.compile_fds(files).map_err(|e| e.to_string());

@@ -3,6 +3,7 @@
 //! `verify` only looks, `test` runs, `fix` edits; CI runs the same `verify` and `test`.
 
 mod codegen;
+mod shapes;
 mod suites;
 mod tidy;
 

@@ -8,6 +8,8 @@
 //! field presence. Go members before 3.7 always write every scalar of them, so
 //! whoever encodes one for the disk or a peer sets every scalar explicitly.
 
+pub mod shape;
+
 pub use prost::{self, Message};
 
 /// The v3 client API, and what raft entries hold.
