@@ -187,3 +187,14 @@ pub const DEFRAGMENTS_WAITING_MAX: usize = 1024;
 
 /// Dbs that a member hands at the same time to members that have lost theirs (ours).
 pub const PEER_DB_OFFERS_MAX: usize = 2;
+
+/// Simple tokens that a member remembers; at the bound those that were not shown for longest
+/// are forgotten (ours).
+pub const SIMPLE_TOKENS_MAX: usize = 100_000;
+
+/// Passwords that wait to be compared or hashed; one more is told to try again (ours).
+pub const PASSWORDS_WAITING_MAX: usize = 256;
+
+/// Leases that one keepalive stream is looked after for when permissions change (ours): of
+/// more, those beyond are looked at when they are next renewed.
+pub const STREAM_LEASES_MAX: usize = 1_024;

@@ -298,6 +298,9 @@ impl Applier {
         if effects.raise_nospace {
             shared.raise_nospace();
         }
+        if let Some(change) = effects.tokens {
+            shared.change_tokens(&change);
+        }
         if effects.auth_changed {
             shared.take_auth(self.machine.auth());
         }
@@ -439,6 +442,7 @@ impl Applier {
         }
         shared.membership.store(Arc::clone(self.machine.membership()));
         shared.alarms.store(Arc::clone(self.machine.alarms()));
+        shared.void_tokens_of_others(self.machine.auth());
         shared.take_auth(self.machine.auth());
         // A follower's: only a leader counts leases down.
         shared.leases.demote();

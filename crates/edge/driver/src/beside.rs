@@ -11,12 +11,9 @@ use mainstay_apply::Auth;
 use mainstay_types::{MemberId, Version};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::watch;
 
 use crate::handle::Handle;
-
-/// What clients are told meanwhile, and the log.
-pub(crate) const NOT_CHECKED_YET: &str =
-    "authentication is enabled, and this build does not check it yet: ask a member that does";
 
 /// The first patches of each minor that decide as 3.7.1 does.
 const FLOORS: [Version; 3] = [
@@ -36,18 +33,31 @@ fn decides_alike(version: Version) -> bool {
 }
 
 impl Handle {
-    /// Whether authentication is on. Whoever serves clients refuses them then with
-    /// [`Handle::NOT_CHECKED_YET`].
+    /// Whether authentication is on: whoever serves clients asks them then who they are.
     pub fn auth_enabled(&self) -> bool {
         self.shared.cells.auth_enabled.load(Ordering::Acquire)
     }
 
-    /// What clients are told while authentication is on.
-    pub const NOT_CHECKED_YET: &str = NOT_CHECKED_YET;
-
     /// Users, roles, and whether authentication is on, as of the last applied entry.
     pub fn auth(&self) -> Arc<Auth> {
         self.shared.auth.load_full()
+    }
+
+    /// Changes whenever [`Handle::auth`] does; what is seen at a change is the new state.
+    pub fn auth_changes(&self) -> watch::Receiver<u64> {
+        self.shared.auth_changes.subscribe()
+    }
+
+    /// Whose simple token this is; it is good for its whole time again. `None` for one that
+    /// is not known here, or when clients show tokens of another kind.
+    pub fn user_of_token(&self, token: &str) -> Option<Arc<str>> {
+        let shared = &self.shared;
+        shared.tokens.as_ref()?.user_of(token, shared.clock.now())
+    }
+
+    /// Whether tokens are made by entries.
+    pub fn has_simple_tokens(&self) -> bool {
+        self.shared.tokens.is_some()
     }
 
     /// Why there must be no talking to a member of this version, if so. A member that cannot

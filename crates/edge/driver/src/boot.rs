@@ -622,7 +622,7 @@ fn apply_options(options: &Options) -> mainstay_apply::Options {
         learners_max: options.learners_max,
         quota: mainstay_apply::quota::Quota::from_flag(options.quota_bytes),
         persist_checkpoints: options.persist_lease_checkpoints,
-        // Clients are refused then: see `beside::NOT_CHECKED_YET`.
+        // Clients are asked then who they are.
         allow_auth: true,
     }
 }

@@ -63,6 +63,9 @@ impl Duties {
         while let Err(Nothing::Timeout) = stop.recv_timeout(TURN) {
             self.shared.space.look();
             self.tell_space(&mut told);
+            if let Some(tokens) = &self.shared.tokens {
+                tokens.forget_old(self.shared.clock.now());
+            }
             if !self.shared.leads() {
                 checkpoints.stand_down(&self.shared);
                 continue;

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mainstay_apply::{Alarms, ApplyError, Machine, Reply};
+use mainstay_apply::{Alarms, ApplyError, Identity as Who, Machine, Reply};
 use mainstay_backend::Backend;
 use mainstay_membership::Membership;
 use mainstay_mvcc::{HashKv, MvccError, View};
@@ -89,17 +89,48 @@ pub enum RequestField {
     LeaseRevoke = 9,
     Alarm = 10,
     LeaseCheckpoint = 11,
+    AuthEnable = 1000,
+    AuthDisable = 1011,
+    Authenticate = 1012,
+    AuthStatus = 1013,
+    AuthUserAdd = 1100,
+    AuthUserDelete = 1101,
+    AuthUserGet = 1102,
+    AuthUserChangePassword = 1103,
+    AuthUserGrantRole = 1104,
+    AuthUserRevokeRole = 1105,
+    AuthUserList = 1106,
+    AuthRoleList = 1107,
+    AuthRoleAdd = 1200,
+    AuthRoleDelete = 1201,
+    AuthRoleGet = 1202,
+    AuthRoleGrantPermission = 1203,
+    AuthRoleRevokePermission = 1204,
     ClusterVersionSet = 1300,
     DowngradeInfoSet = 1302,
 }
 
-/// An `InternalRaftRequest` with this one field. Written by hand: the generated
-/// message has thirty fields, and would be moved about for every put.
-fn encode_request<M: Message>(id: u64, field: RequestField, message: &M) -> Bytes {
+/// The field of `InternalRaftRequest` that says in whose name it comes.
+const HEADER: u32 = 100;
+
+/// An `InternalRaftRequest` with this one field, in somebody's name. Written by hand: the
+/// generated message has thirty fields, and would be moved about for every put.
+fn encode_request<M: Message>(id: u64, who: &Who, field: RequestField, message: &M) -> Bytes {
     let length = message.encoded_len();
-    let mut out = BytesMut::with_capacity(length + 24);
+    let mut out = BytesMut::with_capacity(length + 56 + who.user.len());
     prost::encoding::uint64::encode(1, &id, &mut out);
-    prost::encoding::message::encode(field as u32, message, &mut out);
+    let field = field as u32;
+    if field < HEADER {
+        prost::encoding::message::encode(field, message, &mut out);
+    }
+    if who.revision != 0 {
+        let (username, auth_revision) = (who.user.clone(), who.revision);
+        let header = pb::RequestHeader { id, username, auth_revision };
+        prost::encoding::message::encode(HEADER, &header, &mut out);
+    }
+    if field > HEADER {
+        prost::encoding::message::encode(field, message, &mut out);
+    }
     out.freeze()
 }
 
@@ -188,18 +219,33 @@ impl Handle {
         answer?
     }
 
-    /// Proposes a request and waits until it is applied here. The entry is encoded
-    /// before this returns, so that the future holds nothing but the reply slot.
+    /// As [`Handle::propose_as`], in nobody's name: the member's own, or while there is no
+    /// authentication.
     ///
     /// # Errors
-    /// What the state machine answers, or why there is no answer.
+    /// As there.
     pub fn propose<M: Message>(
         &self,
         field: RequestField,
         message: &M,
     ) -> impl Future<Output = Result<Reply, RequestError>> + use<M> {
+        self.propose_as(&Who::default(), field, message)
+    }
+
+    /// Proposes a request in somebody's name, which is looked at again when it is applied,
+    /// and waits until it is applied here. The entry is encoded before this returns, so
+    /// that the future holds nothing but the reply slot.
+    ///
+    /// # Errors
+    /// What the state machine answers, or why there is no answer.
+    pub fn propose_as<M: Message>(
+        &self,
+        who: &Who,
+        field: RequestField,
+        message: &M,
+    ) -> impl Future<Output = Result<Reply, RequestError>> + use<M> {
         let this = self.clone();
-        let sent = self.start_proposal(field, message);
+        let sent = self.start_proposal(who, field, message);
         async move {
             let (id, answer) = sent?;
             let guard = Forget::new(&this.shared.waiters, id);
@@ -220,8 +266,12 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::propose`].
-    pub async fn compact(&self, request: &pb::CompactionRequest) -> Result<Reply, RequestError> {
-        let (id, mut answer) = self.start_proposal(RequestField::Compaction, request)?;
+    pub async fn compact(
+        &self,
+        who: &Who,
+        request: &pb::CompactionRequest,
+    ) -> Result<Reply, RequestError> {
+        let (id, mut answer) = self.start_proposal(who, RequestField::Compaction, request)?;
         let guard = Forget::new(&self.shared.waiters, id);
         let started = self.shared.clock.now();
         let reply = loop {
@@ -249,11 +299,12 @@ impl Handle {
 
     fn start_proposal<M: Message>(
         &self,
+        who: &Who,
         field: RequestField,
         message: &M,
     ) -> Result<(u64, oneshot::Receiver<Answer>), RequestError> {
         let id = self.shared.next_request_id();
-        let data = encode_request(id, field, message);
+        let data = encode_request(id, who, field, message);
         if data.len() as u64 > self.shared.options.max_request_bytes {
             return Err(RequestError::TooLarge);
         }
@@ -506,6 +557,18 @@ mod tests {
         let put = pb::PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
         let whole =
             pb::InternalRaftRequest { id: 1 << 60, put: Some(put.clone()), ..Default::default() };
-        assert_eq!(encode_request(1 << 60, RequestField::Put, &put), whole.encode_to_vec());
+        let nobody = Who::default();
+        let encoded = encode_request(1 << 60, &nobody, RequestField::Put, &put);
+        assert_eq!(encoded, whole.encode_to_vec());
+        let alice = Who { user: "alice".into(), revision: 7 };
+        let header = pb::RequestHeader { id: 9, username: alice.user.clone(), auth_revision: 7 };
+        let whole = pb::InternalRaftRequest { id: 9, header: Some(header), ..whole };
+        let encoded = encode_request(9, &alice, RequestField::Put, &put);
+        assert_eq!(encoded, whole.encode_to_vec());
+        let delete = pb::AuthUserDeleteRequest { name: "bob".into() };
+        let whole =
+            pb::InternalRaftRequest { put: None, auth_user_delete: Some(delete.clone()), ..whole };
+        let encoded = encode_request(9, &alice, RequestField::AuthUserDelete, &delete);
+        assert_eq!(encoded, whole.encode_to_vec());
     }
 }

@@ -54,6 +54,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use mainstay_apply::Machine;
 use mainstay_apply::quota::Quota;
+use mainstay_credentials::SimpleTokens;
 use mainstay_env::{Clock, Dice, Disk};
 use mainstay_lease::TimerOptions;
 use mainstay_member::Member;
@@ -237,6 +238,8 @@ fn start_threads(
         membership: ArcSwap::new(Arc::clone(machine.membership())),
         alarms: ArcSwap::new(Arc::clone(machine.alarms())),
         auth: ArcSwap::new(Arc::clone(machine.auth())),
+        tokens: options.simple_token_ttl.map(SimpleTokens::new),
+        auth_changes: watch::channel(0).0,
         backend: backend.clone(),
         waiters: Waiters::new(),
         consensus: consensus.clone(),

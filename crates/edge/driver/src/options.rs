@@ -81,6 +81,9 @@ pub struct Options {
     /// `--unsafe-old-members-with-auth`: with authentication on, members are talked to that
     /// decide some entries otherwise than 3.7.1.
     pub old_members_with_auth: bool,
+    /// `--auth-token simple` and `--auth-token-ttl`: how long a token that entries make is good
+    /// when nobody shows it; `None` when clients show tokens of another kind.
+    pub simple_token_ttl: Option<Duration>,
     /// `--quota-auto-disarm-percent`: this member takes its NOSPACE alarm back once its db is at
     /// most so many percent of the quota; 0 never.
     pub quota_auto_disarm_percent: u64,
@@ -240,6 +243,7 @@ impl Default for Options {
             lease_checkpoint_every: None,
             persist_lease_checkpoints: false,
             old_members_with_auth: false,
+            simple_token_ttl: Some(Duration::from_secs(300)),
             quota_auto_disarm_percent: 0,
             disk_reserve_mib: l::DISK_RESERVE_MIB_DEFAULT,
             bootstrap_defrag_threshold_mib: 0,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mainstay_apply::{Alarms, Auth};
+use mainstay_apply::{Alarms, Auth, TokenChange};
 use mainstay_backend::Backend;
+use mainstay_credentials::SimpleTokens;
 use mainstay_env::{Clock, Disk};
 use mainstay_membership::{Member, Membership};
 use mainstay_mvcc::View;
@@ -16,6 +17,7 @@ use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::prost::Message as _;
 use mainstay_types::{MemberId, Term};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::Options;
 use crate::apply_thread::ApplyHandle;
@@ -44,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) membership: ArcSwap<Membership>,
     pub(crate) alarms: ArcSwap<Alarms>,
     pub(crate) auth: ArcSwap<Auth>,
+    /// The simple tokens that entries have made; `None` with another kind of tokens.
+    pub(crate) tokens: Option<SimpleTokens>,
+    /// Counts the changes of [`Shared::auth`], for streams that have to look again.
+    pub(crate) auth_changes: watch::Sender<u64>,
     pub(crate) backend: Backend,
     pub(crate) waiters: Waiters,
     pub(crate) consensus: Arc<Desk>,
@@ -107,15 +113,40 @@ impl Shared {
     }
 
     /// Publishes users and roles. When authentication goes on or off, it is looked again at
-    /// who may be talked to.
+    /// who may be talked to. To be called before a view is published that holds anything
+    /// which the change was to hide.
     pub(crate) fn take_auth(&self, auth: &Arc<Auth>) {
         self.auth.store(Arc::clone(auth));
         let enabled = auth.is_enabled();
-        if self.cells.auth_enabled.swap(enabled, Ordering::AcqRel) != enabled {
-            if enabled {
-                tracing::warn!("{}", crate::beside::NOT_CHECKED_YET);
-            }
+        let switched = self.cells.auth_enabled.swap(enabled, Ordering::AcqRel) != enabled;
+        self.auth_changes.send_modify(|changes| *changes += 1);
+        if switched {
             self.tell_transport();
+        }
+    }
+
+    /// What an entry does to the tokens that are known here.
+    pub(crate) fn change_tokens(&self, change: &TokenChange) {
+        let Some(tokens) = &self.tokens else { return };
+        match change {
+            TokenChange::Issued { user, token } => tokens.issue(user, &token.0, self.clock.now()),
+            TokenChange::Void(user) => tokens.void(user),
+            TokenChange::AllVoid => tokens.void_all(),
+        }
+    }
+
+    /// Users and roles came with a snapshot, without the entries that changed them: whose
+    /// password is another one now, or who is gone, has no token any more.
+    pub(crate) fn void_tokens_of_others(&self, auth: &Auth) {
+        let Some(tokens) = &self.tokens else { return };
+        let before = self.auth.load();
+        for user in tokens.users() {
+            if before.password_of(&user) != auth.password_of(&user) {
+                tokens.void(&user);
+            }
+        }
+        if !auth.is_enabled() {
+            tokens.void_all();
         }
     }
 

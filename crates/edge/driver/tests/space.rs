@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mainstay_apply::ApplyError;
+use mainstay_apply::{ApplyError, Identity};
 use mainstay_backend::bolt::Reader;
 use mainstay_driver::{Alone, Driver, Handle, Options, RequestError, RequestField};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
@@ -87,7 +87,7 @@ async fn thin_out(handle: &Handle, keys: usize) {
     }
     let revision = handle.view().revision();
     let compact = pb::CompactionRequest { revision, physical: true };
-    handle.compact(&compact).await.expect("a compaction");
+    handle.compact(&Identity::default(), &compact).await.expect("a compaction");
 }
 
 /// Waits until it holds.
@@ -277,7 +277,7 @@ fn a_physical_compaction_is_answered_at_its_end_however_long_it_takes() {
         let begun = Instant::now();
         let revision = handle.view().revision();
         let request = pb::CompactionRequest { revision, physical: true };
-        handle.compact(&request).await.expect("its end");
+        handle.compact(&Identity::default(), &request).await.expect("its end");
         assert!(begun.elapsed() > longer, "a test of nothing: {:?}", begun.elapsed());
         handle.backend().commit().expect("a commit");
         let finished = handle.backend().meta().expect("read").finished_compaction;

@@ -1,5 +1,6 @@
 //! The real member behind the services: `driver::Handle`.
 
+mod auth;
 mod cluster;
 
 use std::future::Future;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use mainstay_apply::{ApplyError, Reply, classify};
+use mainstay_apply::{ApplyError, Auth, AuthRequest, Reply, classify};
 use mainstay_backend::BackendError;
 use mainstay_backend::bolt::{self, Copy};
 use mainstay_driver::{Handle, RequestError, RequestField, WatchCommand, WatchStream};
@@ -18,15 +19,18 @@ use mainstay_types::limits::GRPC_OVERHEAD_BYTES;
 use mainstay_types::{KeyRange, LeaseId, MemberId, Version};
 use mainstay_watch::{Header, Response};
 
-use crate::call::Call;
 use crate::cluster::{Cluster as _, Led};
 use crate::errors;
+use crate::gate::Permitted;
 use crate::member::{
-    HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource, Standing,
+    Bearer, Doorkeeper, HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource,
+    Standing,
 };
 use crate::status::{Code, Status};
 use crate::stream::{RequestMessages, ResponseSink};
 use crate::watch::{self, Ask, Sent, WatchLink};
+
+pub use auth::Login;
 
 /// A running member as the server wants it; clones share it.
 #[derive(Clone)]
@@ -34,6 +38,7 @@ pub struct Bridge {
     handle: Handle,
     settings: Arc<Settings>,
     strict_reconfig: bool,
+    login: Arc<Login>,
 }
 
 impl Bridge {
@@ -48,13 +53,29 @@ impl Bridge {
             request_timeout: options.request_timeout(),
             quota_bytes: quota.limit(),
         };
-        Bridge { handle, settings: Arc::new(settings), strict_reconfig: true }
+        Bridge {
+            handle,
+            settings: Arc::new(settings),
+            strict_reconfig: true,
+            login: Arc::default(),
+        }
     }
 
     /// With `--strict-reconfig-check` on, as it is without this, or off.
     #[must_use]
     pub fn with_strict_reconfig(self, strict_reconfig: bool) -> Bridge {
         Bridge { strict_reconfig, ..self }
+    }
+
+    /// With a cost of passwords, and tokens of another kind than simple ones.
+    #[must_use]
+    pub fn with_login(self, login: Login) -> Bridge {
+        Bridge { login: Arc::new(login), ..self }
+    }
+
+    /// Whether what was read in somebody's name may be given out.
+    fn still<T>(&self, request: &Permitted<T>) -> Result<(), Status> {
+        request.still(self.handle.auth_enabled(), || self.handle.auth().revision())
     }
 
     /// Whether this member only learns. A leader never does, and is asked most.
@@ -106,12 +127,14 @@ fn wrong_kind<T>(reply: Reply) -> Result<T, Status> {
 
 /// The proposal of one kind of request, and the reply of the same kind.
 macro_rules! proposal {
-    ($self:ident, $kind:ident, $request:expr) => {
-        match $self.handle.propose(RequestField::$kind, $request).await.map_err(refused)? {
+    ($self:ident, $kind:ident, $permitted:expr) => {{
+        let permitted = &$permitted;
+        let proposed = $self.handle.propose_as(permitted.who(), RequestField::$kind, &**permitted);
+        match proposed.await.map_err(refused)? {
             Reply::$kind(reply) => Ok(reply),
             other => wrong_kind(other),
         }
-    };
+    }};
 }
 
 impl Member for Bridge {
@@ -182,8 +205,39 @@ impl Member for Bridge {
         self.handle.auth_enabled()
     }
 
-    fn auth_revision(&self) -> u64 {
-        self.handle.auth().revision()
+    fn auth(&self) -> Arc<Auth> {
+        self.handle.auth()
+    }
+
+    fn auth_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.handle.auth_changes()
+    }
+
+    fn bearer_of(&self, token: &str) -> Option<Bearer> {
+        self.login.bearer_of(&self.handle, token)
+    }
+
+    fn has_simple_tokens(&self) -> bool {
+        self.handle.has_simple_tokens()
+    }
+
+    async fn authenticate(
+        &self,
+        request: pb::AuthenticateRequest,
+    ) -> Result<pb::AuthenticateResponse, Status> {
+        self.log_in(request).await
+    }
+
+    async fn change_auth(&self, request: Permitted<AuthRequest>) -> Result<Reply, Status> {
+        let (request, who) = request.into_parts();
+        self.propose_auth(&who, request).await
+    }
+
+    async fn lease_keys(&self, lease: i64) -> Result<Vec<Bytes>, Status> {
+        let keys = move |machine: &mainstay_apply::Machine| {
+            machine.leases().keys(LeaseId(lease)).cloned().collect()
+        };
+        self.handle.ask(keys).await.map_err(refused)
     }
 
     fn cluster_version(&self) -> Option<Version> {
@@ -199,8 +253,9 @@ impl Member for Bridge {
         self.handle.linearizable().await.map_err(refused)
     }
 
-    fn range(&self, request: &pb::RangeRequest) -> Result<RangeAnswer, Status> {
+    fn range(&self, request: &Permitted<pb::RangeRequest>) -> Result<RangeAnswer, Status> {
         let reply = self.handle.view().range(request).map_err(unreadable)?;
+        self.still(request)?;
         Ok(RangeAnswer {
             kvs: reply.kvs,
             more: reply.more,
@@ -209,8 +264,10 @@ impl Member for Bridge {
         })
     }
 
-    fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
-        classify::read_only_txn(&self.handle.view(), request).map_err(not_applied)
+    fn read_txn(&self, request: &Permitted<pb::TxnRequest>) -> Result<pb::TxnResponse, Status> {
+        let reply = classify::read_only_txn(&self.handle.view(), request).map_err(not_applied)?;
+        self.still(request)?;
+        Ok(reply)
     }
 
     async fn on_read_pool<T: Send + 'static>(
@@ -221,27 +278,27 @@ impl Member for Bridge {
         self.handle.on_read_pool(move || work(&this)).await.map_err(refused)
     }
 
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
-        proposal!(self, Put, &request)
+    async fn put(&self, request: Permitted<pb::PutRequest>) -> Result<pb::PutResponse, Status> {
+        proposal!(self, Put, request)
     }
 
     async fn delete_range(
         &self,
-        request: pb::DeleteRangeRequest,
+        request: Permitted<pb::DeleteRangeRequest>,
     ) -> Result<pb::DeleteRangeResponse, Status> {
-        proposal!(self, DeleteRange, &request)
+        proposal!(self, DeleteRange, request)
     }
 
-    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
-        proposal!(self, Txn, &request)
+    async fn txn(&self, request: Permitted<pb::TxnRequest>) -> Result<pb::TxnResponse, Status> {
+        proposal!(self, Txn, request)
     }
 
     async fn compact(
         &self,
-        request: pb::CompactionRequest,
+        request: Permitted<pb::CompactionRequest>,
     ) -> Result<pb::CompactionResponse, Status> {
         let physical = request.physical;
-        let reply = match self.handle.compact(&request).await.map_err(refused)? {
+        let reply = match self.handle.compact(request.who(), &request).await.map_err(refused)? {
             Reply::Compaction(reply) => reply,
             other => return wrong_kind(other),
         };
@@ -253,22 +310,31 @@ impl Member for Bridge {
 
     async fn lease_grant(
         &self,
-        mut request: pb::LeaseGrantRequest,
+        request: Permitted<pb::LeaseGrantRequest>,
     ) -> Result<pb::LeaseGrantResponse, Status> {
+        let (mut request, who) = request.into_parts();
         if request.id == 0 {
             request.id = self.handle.next_lease_id().0;
         }
-        proposal!(self, LeaseGrant, &request)
+        let proposed = self.handle.propose_as(&who, RequestField::LeaseGrant, &request);
+        match proposed.await.map_err(refused)? {
+            Reply::LeaseGrant(reply) => Ok(reply),
+            other => wrong_kind(other),
+        }
     }
 
     async fn lease_revoke(
         &self,
-        request: pb::LeaseRevokeRequest,
+        request: Permitted<pb::LeaseRevokeRequest>,
     ) -> Result<pb::LeaseRevokeResponse, Status> {
-        proposal!(self, LeaseRevoke, &request)
+        proposal!(self, LeaseRevoke, request)
     }
 
-    async fn lease_renew(&self, lease: i64) -> Result<Led<Option<i64>>, Status> {
+    async fn lease_renew(
+        &self,
+        request: &Permitted<pb::LeaseKeepAliveRequest>,
+    ) -> Result<Led<Option<i64>>, Status> {
+        let lease = request.id;
         match self.handle.lease_renew(LeaseId(lease)).await {
             Ok(ttl) => Ok(Led::Here(Some(ttl))),
             Err(RequestError::LeaseNotFound) => self.unless_known(LeaseId(lease), None).await,
@@ -279,7 +345,7 @@ impl Member for Bridge {
 
     async fn lease_time_to_live(
         &self,
-        request: pb::LeaseTimeToLiveRequest,
+        request: &Permitted<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Led<pb::LeaseTimeToLiveResponse>, Status> {
         let id = LeaseId(request.id);
         let mut answer =
@@ -293,23 +359,34 @@ impl Member for Bridge {
             let keys = self.handle.ask(move |machine| machine.leases().keys(id).cloned().collect());
             answer.keys = keys.await.map_err(refused)?;
         }
+        self.still(request)?;
         Ok(Led::Here(answer))
     }
 
-    async fn leases(&self) -> Result<Vec<i64>, Status> {
+    async fn leases(
+        &self,
+        request: &Permitted<pb::LeaseLeasesRequest>,
+    ) -> Result<Vec<i64>, Status> {
         let ids = self.handle.leases().await.map_err(refused)?;
+        self.still(request)?;
         Ok(ids.into_iter().map(|id| id.0).collect())
     }
 
-    async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
-        proposal!(self, Alarm, &request)
+    async fn alarm(
+        &self,
+        request: Permitted<pb::AlarmRequest>,
+    ) -> Result<pb::AlarmResponse, Status> {
+        proposal!(self, Alarm, request)
     }
 
     async fn alarms(&self) -> Result<Vec<pb::AlarmMember>, Status> {
         Ok(self.handle.alarms().list(pb::AlarmType::None as i32))
     }
 
-    async fn members(&self) -> Result<Vec<pb::Member>, Status> {
+    async fn members(
+        &self,
+        _: &Permitted<pb::MemberListRequest>,
+    ) -> Result<Vec<pb::Member>, Status> {
         let membership = self.handle.membership();
         let members = membership.members().map(|member| pb::Member {
             id: member.id.0,
@@ -321,14 +398,15 @@ impl Member for Bridge {
         Ok(members.collect())
     }
 
-    async fn hash(&self) -> Result<u32, Status> {
+    async fn hash(&self, _: &Permitted<pb::HashRequest>) -> Result<u32, Status> {
         self.committed().await?;
         let hash = self
             .on_read_pool(|this| mainstay_backend::hash(this.handle.backend().snapshot().reader()));
         hash.await?.map_err(|error| errors::from_text(error.to_string()))
     }
 
-    async fn hash_kv(&self, revision: i64) -> Result<HashKv, Status> {
+    async fn hash_kv(&self, request: &Permitted<pb::HashKvRequest>) -> Result<HashKv, Status> {
+        let revision = request.revision;
         self.on_read_pool(move |this| {
             let view = this.handle.view();
             let hash = this.handle.hash_kv(revision).map_err(unreadable)?;
@@ -342,18 +420,21 @@ impl Member for Bridge {
         .await?
     }
 
-    async fn defragment(&self) -> Result<(), Status> {
+    async fn defragment(&self, _: &Permitted<pb::DefragmentRequest>) -> Result<(), Status> {
         self.handle.defragment().await.map_err(refused)
     }
 
-    async fn snapshot(&self) -> Result<Arc<dyn SnapshotSource>, Status> {
+    async fn snapshot(
+        &self,
+        _: &Permitted<pb::SnapshotRequest>,
+    ) -> Result<Arc<dyn SnapshotSource>, Status> {
         self.committed().await?;
         Ok(Arc::new(Source(self.handle.backend().snapshot().reader().copy())))
     }
 
     fn watch(
         &self,
-        _call: Call,
+        doorkeeper: impl Doorkeeper,
         requests: impl RequestMessages,
         responses: impl ResponseSink,
     ) -> impl Future<Output = Result<(), Status>> {
@@ -368,7 +449,7 @@ impl Member for Bridge {
             }
         };
         let fragment = (self.settings.max_request_bytes + GRPC_OVERHEAD_BYTES) as usize;
-        watch::serve(link, header, fragment, requests, responses)
+        watch::serve(link, header, fragment, doorkeeper, requests, responses)
     }
 }
 
@@ -402,6 +483,10 @@ impl WatchLink for Link {
             Ask::Cancel(id) => WatchCommand::Cancel(id),
             Ask::Progress => WatchCommand::Progress,
         });
+    }
+
+    fn revision(&self) -> i64 {
+        self.handle.view().revision()
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {

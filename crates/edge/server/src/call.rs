@@ -16,6 +16,9 @@ pub struct Peer {
     pub address: String,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// The common name of the client's certificate, where `--client-cert-auth` makes it a
+    /// user's name.
+    pub common_name: Option<String>,
 }
 
 /// A call being served.
@@ -38,11 +41,21 @@ impl Call {
         self.metadata.get("hasleader").is_some_and(|value| value == "true")
     }
 
-    /// The auth token: `token`, else `authorization`, without a leading `Bearer `.
+    /// The auth token: `token`, else `authorization`, without a leading `Bearer `. One that
+    /// is no text is an empty one, which nobody has.
     pub fn token(&self) -> Option<&str> {
         let value = self.metadata.get("token").or_else(|| self.metadata.get("authorization"))?;
-        let text = value.to_str().ok()?;
+        let text = value.to_str().unwrap_or_default();
         Some(text.strip_prefix("Bearer ").unwrap_or(text))
+    }
+
+    /// The name in the certificate of the connection that the call came over. What came over
+    /// the JSON gateway has none: the certificate may be that of a proxy (CVE-2018-16886).
+    pub fn common_name(&self) -> Option<&str> {
+        if self.metadata.contains_key("grpcgateway-accept") {
+            return None;
+        }
+        self.peer.common_name.as_deref()
     }
 
     /// The client's API version (`client-api-version`), `unknown` when it says none.

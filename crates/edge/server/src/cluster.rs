@@ -11,6 +11,7 @@ use mainstay_driver::{CallAnswer, PeerCall};
 use mainstay_membership::{Change, Downgrade, Membership};
 use mainstay_types::{Index, MemberId, Version};
 
+use crate::gate::Permitted;
 use crate::status::Status;
 
 /// What only the leader can say or do.
@@ -41,17 +42,23 @@ pub trait Cluster {
     /// Proposes a change and waits until it is applied here; the members after it.
     fn change_membership(
         &self,
-        change: Change,
+        change: Permitted<Change>,
     ) -> impl Future<Output = Result<Vec<mainstay_membership::Member>, Status>>;
 
     /// Hands leadership over and waits until this member knows the new leader.
-    fn move_leader(&self, to: MemberId) -> impl Future<Output = Result<(), Status>>;
+    fn move_leader(&self, to: Permitted<MemberId>) -> impl Future<Output = Result<(), Status>>;
 
     /// Proposes the beginning or the end of a downgrade.
-    fn set_downgrade(&self, downgrade: Downgrade) -> impl Future<Output = Result<(), Status>>;
+    fn set_downgrade(
+        &self,
+        downgrade: Permitted<Downgrade>,
+    ) -> impl Future<Output = Result<(), Status>>;
 
     /// Proposes a version for the cluster.
-    fn set_cluster_version(&self, version: Version) -> impl Future<Output = Result<(), Status>>;
+    fn set_cluster_version(
+        &self,
+        version: Permitted<Version>,
+    ) -> impl Future<Output = Result<(), Status>>;
 
     /// Asks another member something outside raft.
     fn call(&self, to: MemberId, call: PeerCall) -> CallAnswer;

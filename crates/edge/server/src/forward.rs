@@ -13,6 +13,7 @@ use mainstay_types::{Index, LeaseId, MemberId};
 
 use crate::cluster::Led;
 use crate::errors;
+use crate::gate::Permitted;
 use crate::member::Member;
 use crate::status::Status;
 
@@ -27,7 +28,11 @@ enum Heard<T> {
 }
 
 /// Extends a lease; its TTL in seconds, or `None` when there is no such lease.
-pub(crate) async fn renew_lease<M: Member>(member: &M, lease: i64) -> Result<Option<i64>, Status> {
+pub(crate) async fn renew_lease<M: Member>(
+    member: &M,
+    request: &Permitted<pb::LeaseKeepAliveRequest>,
+) -> Result<Option<i64>, Status> {
+    let lease = request.id;
     let question = PeerCall::LeaseRenew { lease: LeaseId(lease) };
     let hear = |answer| match answer {
         Ok(PeerAnswer::LeaseRenewed(0)) => Heard::Final(Ok(None)),
@@ -36,11 +41,11 @@ pub(crate) async fn renew_lease<M: Member>(member: &M, lease: i64) -> Result<Opt
         _ => Heard::Again,
     };
     let here = || async {
-        match member.lease_renew(lease).await? {
+        match member.lease_renew(request).await? {
             // It may be on its way, or gone under another leader (semantics 7.7).
             Led::Here(None) => {
                 caught_up(member).await?;
-                member.lease_renew(lease).await
+                member.lease_renew(request).await
             }
             answer => Ok(answer),
         }
@@ -52,7 +57,7 @@ pub(crate) async fn renew_lease<M: Member>(member: &M, lease: i64) -> Result<Opt
 /// such lease. The header is not filled.
 pub(crate) async fn lease_times<M: Member>(
     member: &M,
-    request: pb::LeaseTimeToLiveRequest,
+    request: &Permitted<pb::LeaseTimeToLiveRequest>,
 ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
     let (id, keys) = (request.id, request.keys);
     let missing = || pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() };
@@ -83,7 +88,7 @@ async fn caught_up<M: Member>(member: &M) -> Result<(), Status> {
 /// Gives a learner a vote; the members after it.
 pub(crate) async fn promote<M: Member>(
     member: &M,
-    id: MemberId,
+    request: &Permitted<pb::MemberPromoteRequest>,
 ) -> Result<Vec<mainstay_membership::Member>, Status> {
     let hear = |answer| match answer {
         Ok(PeerAnswer::Promoted(members)) => Heard::Final(Ok(members)),
@@ -100,8 +105,8 @@ pub(crate) async fn promote<M: Member>(
         }
         _ => Heard::Again,
     };
-    let question = PeerCall::Promote { member: id };
-    by_the_leader(member, || promote_here(member, id), &question, hear).await
+    let question = PeerCall::Promote { member: MemberId(request.id) };
+    by_the_leader(member, || promote_here(member, request), &question, hear).await
 }
 
 /// Promotes a learner if this member leads.
@@ -110,8 +115,9 @@ pub(crate) async fn promote<M: Member>(
 /// Why the learner may not be promoted, or why the change failed.
 pub(crate) async fn promote_here<M: Member>(
     member: &M,
-    id: MemberId,
+    request: &Permitted<pb::MemberPromoteRequest>,
 ) -> Result<Led<Vec<mainstay_membership::Member>>, Status> {
+    let id = MemberId(request.id);
     let own = member.identity().member;
     if member.standing().leader == own {
         caught_up(member).await?;
@@ -132,7 +138,7 @@ pub(crate) async fn promote_here<M: Member>(
         member.stats().learners_not_promoted.inc(&refusal.to_string());
         return Err(errors::from_text(refusal.to_string()));
     }
-    let changed = member.change_membership(Change::Promote(id)).await;
+    let changed = member.change_membership(request.meaning(Change::Promote(id))).await;
     let members = changed.inspect_err(|status| {
         member.stats().learners_not_promoted.inc(inside(member, id, status));
     })?;

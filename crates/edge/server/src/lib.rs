@@ -11,6 +11,7 @@ pub mod call;
 pub mod cluster;
 pub mod errors;
 mod forward;
+mod gate;
 mod grpc;
 mod http;
 pub mod member;
@@ -27,8 +28,9 @@ pub mod stream;
 mod tls;
 mod watch;
 
-pub use bridge::Bridge;
+pub use bridge::{Bridge, Login};
 pub use call::{Call, Peer};
+pub use gate::Permitted;
 pub use http::Access;
 pub use metrics::Feature;
 pub use net::shard::Keepalive;

@@ -34,6 +34,25 @@ pub struct Method {
     pub path: &'static str,
     /// How many messages.
     pub kind: Kind,
+    /// Who may make it at all, while authentication is on.
+    pub rule: Rule,
+}
+
+/// Who may make a call, before what it asks for is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Everybody, and nobody is asked who they are.
+    Open,
+    /// Everybody; but who shows a token must show a good one.
+    Asks,
+    /// Everybody: each message is looked at by itself, and refused by itself.
+    Each,
+    /// Whoever shows who they are.
+    User,
+    /// Whoever shows who they are, as far as the keys or names in the request are theirs.
+    Keys,
+    /// Users with role `root`.
+    Root,
 }
 
 impl Method {
@@ -53,7 +72,7 @@ fn split(path: &'static str) -> (&'static str, &'static str) {
 }
 
 macro_rules! methods {
-    ($($rpc:ident $kind:ident $path:literal;)*) => {
+    ($($rpc:ident $kind:ident $rule:ident $path:literal;)*) => {
         /// Every call that is served; also its place in [`METHODS`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[expect(missing_docs, reason = "the names are etcd's own, in the table below")]
@@ -61,59 +80,59 @@ macro_rules! methods {
 
         /// The table, in the order of [`Rpc`].
         pub static METHODS: &[Method] = &[
-            $(Method { rpc: Rpc::$rpc, path: $path, kind: Kind::$kind }),*
+            $(Method { rpc: Rpc::$rpc, path: $path, kind: Kind::$kind, rule: Rule::$rule }),*
         ];
     };
 }
 
 methods! {
-    Range Unary "/etcdserverpb.KV/Range";
-    RangeStream ServerStream "/etcdserverpb.KV/RangeStream";
-    Put Unary "/etcdserverpb.KV/Put";
-    DeleteRange Unary "/etcdserverpb.KV/DeleteRange";
-    Txn Unary "/etcdserverpb.KV/Txn";
-    Compact Unary "/etcdserverpb.KV/Compact";
-    Watch BidiStream "/etcdserverpb.Watch/Watch";
-    LeaseGrant Unary "/etcdserverpb.Lease/LeaseGrant";
-    LeaseRevoke Unary "/etcdserverpb.Lease/LeaseRevoke";
-    LeaseKeepAlive BidiStream "/etcdserverpb.Lease/LeaseKeepAlive";
-    LeaseTimeToLive Unary "/etcdserverpb.Lease/LeaseTimeToLive";
-    LeaseLeases Unary "/etcdserverpb.Lease/LeaseLeases";
-    MemberAdd Unary "/etcdserverpb.Cluster/MemberAdd";
-    MemberRemove Unary "/etcdserverpb.Cluster/MemberRemove";
-    MemberUpdate Unary "/etcdserverpb.Cluster/MemberUpdate";
-    MemberList Unary "/etcdserverpb.Cluster/MemberList";
-    MemberPromote Unary "/etcdserverpb.Cluster/MemberPromote";
-    Alarm Unary "/etcdserverpb.Maintenance/Alarm";
-    Status Unary "/etcdserverpb.Maintenance/Status";
-    Defragment Unary "/etcdserverpb.Maintenance/Defragment";
-    Hash Unary "/etcdserverpb.Maintenance/Hash";
-    HashKv Unary "/etcdserverpb.Maintenance/HashKV";
-    Snapshot ServerStream "/etcdserverpb.Maintenance/Snapshot";
-    MoveLeader Unary "/etcdserverpb.Maintenance/MoveLeader";
-    Downgrade Unary "/etcdserverpb.Maintenance/Downgrade";
-    AuthEnable Unary "/etcdserverpb.Auth/AuthEnable";
-    AuthDisable Unary "/etcdserverpb.Auth/AuthDisable";
-    AuthStatus Unary "/etcdserverpb.Auth/AuthStatus";
-    Authenticate Unary "/etcdserverpb.Auth/Authenticate";
-    UserAdd Unary "/etcdserverpb.Auth/UserAdd";
-    UserGet Unary "/etcdserverpb.Auth/UserGet";
-    UserList Unary "/etcdserverpb.Auth/UserList";
-    UserDelete Unary "/etcdserverpb.Auth/UserDelete";
-    UserChangePassword Unary "/etcdserverpb.Auth/UserChangePassword";
-    UserGrantRole Unary "/etcdserverpb.Auth/UserGrantRole";
-    UserRevokeRole Unary "/etcdserverpb.Auth/UserRevokeRole";
-    RoleAdd Unary "/etcdserverpb.Auth/RoleAdd";
-    RoleGet Unary "/etcdserverpb.Auth/RoleGet";
-    RoleList Unary "/etcdserverpb.Auth/RoleList";
-    RoleDelete Unary "/etcdserverpb.Auth/RoleDelete";
-    RoleGrantPermission Unary "/etcdserverpb.Auth/RoleGrantPermission";
-    RoleRevokePermission Unary "/etcdserverpb.Auth/RoleRevokePermission";
-    HealthCheck Unary "/grpc.health.v1.Health/Check";
-    HealthWatch ServerStream "/grpc.health.v1.Health/Watch";
-    HealthList Unary "/grpc.health.v1.Health/List";
-    UpgradeStatus Unary "/mainstaypb.Upgrade/Status";
-    UpgradeFinalize Unary "/mainstaypb.Upgrade/Finalize";
+    Range Unary Keys "/etcdserverpb.KV/Range";
+    RangeStream ServerStream Keys "/etcdserverpb.KV/RangeStream";
+    Put Unary Keys "/etcdserverpb.KV/Put";
+    DeleteRange Unary Keys "/etcdserverpb.KV/DeleteRange";
+    Txn Unary Keys "/etcdserverpb.KV/Txn";
+    Compact Unary Root "/etcdserverpb.KV/Compact";
+    Watch BidiStream Each "/etcdserverpb.Watch/Watch";
+    LeaseGrant Unary User "/etcdserverpb.Lease/LeaseGrant";
+    LeaseRevoke Unary Keys "/etcdserverpb.Lease/LeaseRevoke";
+    LeaseKeepAlive BidiStream Keys "/etcdserverpb.Lease/LeaseKeepAlive";
+    LeaseTimeToLive Unary Keys "/etcdserverpb.Lease/LeaseTimeToLive";
+    LeaseLeases Unary Keys "/etcdserverpb.Lease/LeaseLeases";
+    MemberAdd Unary Root "/etcdserverpb.Cluster/MemberAdd";
+    MemberRemove Unary Root "/etcdserverpb.Cluster/MemberRemove";
+    MemberUpdate Unary Root "/etcdserverpb.Cluster/MemberUpdate";
+    MemberList Unary User "/etcdserverpb.Cluster/MemberList";
+    MemberPromote Unary Root "/etcdserverpb.Cluster/MemberPromote";
+    Alarm Unary User "/etcdserverpb.Maintenance/Alarm";
+    Status Unary User "/etcdserverpb.Maintenance/Status";
+    Defragment Unary Root "/etcdserverpb.Maintenance/Defragment";
+    Hash Unary Root "/etcdserverpb.Maintenance/Hash";
+    HashKv Unary Root "/etcdserverpb.Maintenance/HashKV";
+    Snapshot ServerStream Root "/etcdserverpb.Maintenance/Snapshot";
+    MoveLeader Unary Root "/etcdserverpb.Maintenance/MoveLeader";
+    Downgrade Unary Root "/etcdserverpb.Maintenance/Downgrade";
+    AuthEnable Unary Root "/etcdserverpb.Auth/AuthEnable";
+    AuthDisable Unary Root "/etcdserverpb.Auth/AuthDisable";
+    AuthStatus Unary Asks "/etcdserverpb.Auth/AuthStatus";
+    Authenticate Unary Open "/etcdserverpb.Auth/Authenticate";
+    UserAdd Unary Root "/etcdserverpb.Auth/UserAdd";
+    UserGet Unary Keys "/etcdserverpb.Auth/UserGet";
+    UserList Unary Root "/etcdserverpb.Auth/UserList";
+    UserDelete Unary Root "/etcdserverpb.Auth/UserDelete";
+    UserChangePassword Unary Root "/etcdserverpb.Auth/UserChangePassword";
+    UserGrantRole Unary Root "/etcdserverpb.Auth/UserGrantRole";
+    UserRevokeRole Unary Root "/etcdserverpb.Auth/UserRevokeRole";
+    RoleAdd Unary Root "/etcdserverpb.Auth/RoleAdd";
+    RoleGet Unary Keys "/etcdserverpb.Auth/RoleGet";
+    RoleList Unary Root "/etcdserverpb.Auth/RoleList";
+    RoleDelete Unary Root "/etcdserverpb.Auth/RoleDelete";
+    RoleGrantPermission Unary Root "/etcdserverpb.Auth/RoleGrantPermission";
+    RoleRevokePermission Unary Root "/etcdserverpb.Auth/RoleRevokePermission";
+    HealthCheck Unary Open "/grpc.health.v1.Health/Check";
+    HealthWatch ServerStream Open "/grpc.health.v1.Health/Watch";
+    HealthList Unary Open "/grpc.health.v1.Health/List";
+    UpgradeStatus Unary User "/mainstaypb.Upgrade/Status";
+    UpgradeFinalize Unary Root "/mainstaypb.Upgrade/Finalize";
 }
 
 impl Rpc {

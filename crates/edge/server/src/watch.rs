@@ -3,6 +3,8 @@
 //! One future per stream. It takes requests only while the hub's outbox has room,
 //! so that a client which asks and does not read stops itself.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -16,6 +18,7 @@ use mainstay_watch::{Body, Create, Filters, Header, Response};
 use pb::watch_request::RequestUnion;
 
 use crate::errors;
+use crate::member::Doorkeeper;
 use crate::status::Status;
 use crate::stream::{RequestMessages, ResponseSink};
 
@@ -36,6 +39,8 @@ pub(crate) trait WatchLink {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Passes a request on.
     fn ask(&mut self, ask: Ask);
+    /// The store's current revision, for what the member does not answer itself.
+    fn revision(&self) -> i64;
     /// The next response; `None` when the member stops.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>>;
     /// A response with so many events has been sent since `begun`; only counted.
@@ -73,21 +78,41 @@ pub(crate) async fn serve(
     mut link: impl WatchLink,
     header: impl Fn() -> Header,
     fragment_bytes: usize,
+    mut doorkeeper: impl Doorkeeper,
     mut requests: impl RequestMessages,
     mut responses: impl ResponseSink,
 ) -> Result<(), Status> {
     let mut writer = Writer::default();
     let mut turns = Turns { asks_first: true, open: true };
+    let mut watched = Watched::default();
     loop {
-        match poll_fn(|cx| turns.poll(cx, &mut link, &mut requests)).await {
+        match poll_fn(|cx| turns.poll(cx, &mut link, &mut doorkeeper, &mut requests)).await {
+            Turn::Changed(outcome) => {
+                outcome?;
+                watched.look_again(&doorkeeper, &mut link);
+            }
             Turn::Request(None) => turns.open = false,
             Turn::Request(Some(request)) => {
-                if let Some(ask) = translate(request?)? {
-                    link.ask(ask);
+                match translate(request?, &mut doorkeeper, &mut watched)? {
+                    Some(Said::Ask(ask)) => link.ask(ask),
+                    Some(Said::Refused(reason)) => {
+                        let refused = Response::refused(link.revision(), reason);
+                        refused.messages(header(), fragment_bytes, |message| writer.add(message));
+                        for (head, tail) in writer.messages.drain(..) {
+                            responses.send_parts(head, tail).await;
+                        }
+                    }
+                    None => {}
                 }
             }
             Turn::Response(None) => return Err(errors::WATCH_CANCELED.status()),
-            Turn::Response(Some(response)) => {
+            Turn::Response(Some(mut response)) => {
+                if !watched.takes(&mut response) {
+                    continue;
+                }
+                if watched.again && response.body == Body::Created {
+                    watched.look_again(&doorkeeper, &mut link);
+                }
                 if let Some(delay) = fail_delay!("beforeSendWatchResponse") {
                     tokio::time::sleep(delay).await;
                 }
@@ -103,6 +128,7 @@ pub(crate) async fn serve(
 }
 
 enum Turn {
+    Changed(Result<(), Status>),
     Request(Option<Result<Bytes, Status>>),
     Response(Option<Response>),
 }
@@ -119,8 +145,13 @@ impl Turns {
         &mut self,
         cx: &mut Context<'_>,
         link: &mut impl WatchLink,
+        doorkeeper: &mut impl Doorkeeper,
         requests: &mut impl RequestMessages,
     ) -> Poll<Turn> {
+        // First: what came after a change must not be sent before it was looked at.
+        if let Poll::Ready(outcome) = doorkeeper.poll_changed(cx) {
+            return Poll::Ready(Turn::Changed(outcome));
+        }
         self.asks_first = !self.asks_first;
         for asks in [self.asks_first, !self.asks_first] {
             let turn = if !asks {
@@ -161,16 +192,99 @@ impl Writer {
     }
 }
 
+/// The ranges of a stream's watchers, to be looked at again when permissions change.
+#[derive(Default)]
+struct Watched {
+    /// Asked for, in order; the hub answers in that order.
+    asked: VecDeque<Option<Range>>,
+    watchers: BTreeMap<i64, Range>,
+    /// Told to stop, with the reason that its client is to be told.
+    barred: BTreeMap<i64, Cow<'static, str>>,
+    /// Watchers that are being created were allowed before the last change.
+    again: bool,
+}
+
+struct Range {
+    key: Bytes,
+    end: Bytes,
+}
+
+impl Watched {
+    /// Asks about every watcher, and stops those that may not go on.
+    fn look_again(&mut self, doorkeeper: &impl Doorkeeper, link: &mut impl WatchLink) {
+        let barred = &mut self.barred;
+        self.watchers.retain(|id, range| match doorkeeper.may_see(&range.key, &range.end) {
+            Ok(()) => true,
+            Err(reason) => {
+                barred.insert(*id, reason);
+                link.ask(Ask::Cancel(*id));
+                false
+            }
+        });
+        // Those that are not there yet are asked about when they are.
+        self.again = !self.asked.is_empty();
+    }
+
+    /// Notes what a response means; `false` when it is not for the client's eyes any more.
+    fn takes(&mut self, response: &mut Response) -> bool {
+        match &response.body {
+            Body::Created => {
+                if let Some(Some(range)) = self.asked.pop_front() {
+                    self.watchers.insert(response.watch_id, range);
+                }
+            }
+            Body::Refused(_) => drop(self.asked.pop_front()),
+            Body::Canceled | Body::Compacted(_) | Body::Failed(_) => {
+                self.watchers.remove(&response.watch_id);
+                if let Some(reason) = self.barred.remove(&response.watch_id) {
+                    response.body = Body::Failed(reason);
+                }
+            }
+            Body::Events(_) | Body::Progress => {
+                return !self.barred.contains_key(&response.watch_id);
+            }
+        }
+        true
+    }
+}
+
+/// What a request comes to.
+enum Said {
+    Ask(Ask),
+    /// A watcher that may not be, and why.
+    Refused(Cow<'static, str>),
+}
+
 /// Reads a request; `None` for one that says nothing (it is passed over).
-fn translate(request: Bytes) -> Result<Option<Ask>, Status> {
+fn translate(
+    request: Bytes,
+    doorkeeper: &mut impl Doorkeeper,
+    watched: &mut Watched,
+) -> Result<Option<Said>, Status> {
     let request = pb::WatchRequest::decode(request).map_err(|error| {
         Status::internal(format!("grpc: failed to unmarshal the received message: {error}"))
     })?;
-    Ok(request.request_union.map(|union| match union {
-        RequestUnion::CreateRequest(create) => Ask::Create(translate_create(create)),
-        RequestUnion::CancelRequest(cancel) => Ask::Cancel(cancel.watch_id),
-        RequestUnion::ProgressRequest(_) => Ask::Progress,
-    }))
+    let ask = match request.request_union {
+        None => return Ok(None),
+        // etcd's order: a revision that never was, then the permission.
+        Some(RequestUnion::CreateRequest(create)) if create.start_revision < 0 => {
+            watched.asked.push_back(None);
+            Ask::Create(translate_create(create))
+        }
+        Some(RequestUnion::CreateRequest(create)) => match doorkeeper.admit(create) {
+            Err(reason) => return Ok(Some(Said::Refused(reason))),
+            Ok(create) => {
+                let (create, _) = create.into_parts();
+                let (key, end) = (create.key.clone(), create.range_end.clone());
+                let range = doorkeeper.is_watched().then_some(Range { key, end });
+                watched.asked.push_back(range);
+                Ask::Create(translate_create(create))
+            }
+        },
+        Some(RequestUnion::CancelRequest(cancel)) => Ask::Cancel(cancel.watch_id),
+        Some(RequestUnion::ProgressRequest(_)) => Ask::Progress,
+    };
+    Ok(Some(Said::Ask(ask)))
 }
 
 fn translate_create(create: pb::WatchCreateRequest) -> Create {

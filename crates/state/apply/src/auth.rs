@@ -1,7 +1,7 @@
 //! Requests about users, roles and permissions, and who may ask for what.
 
 mod execute;
-pub(crate) mod permission;
+pub mod permission;
 mod request;
 
 pub use request::AuthRequest;

@@ -26,11 +26,12 @@ mod txn;
 mod v2;
 
 pub use alarms::Alarms;
+pub use auth::{AuthRequest, permission};
 pub use committed::{CommittedState, committed_state};
 pub use error::{ApplyError, StopError, StopReason};
 pub use load::LoadError;
 pub use machine::{Machine, Options};
-pub use mainstay_auth::{Auth, AuthError, Identity};
+pub use mainstay_auth::{Auth, AuthError, Identity, Password};
 pub use op::Op;
 pub use reply::{
     Applied, Compaction, ConfEffect, Effects, LeaseChange, MemberChange, Reply, Token, TokenChange,

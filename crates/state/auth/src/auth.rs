@@ -186,6 +186,16 @@ impl Auth {
         self.account(user).is_ok_and(|account| account.has_role(role))
     }
 
+    /// What a user's password is compared with. A secret: it is neither logged nor kept
+    /// longer than a comparison, or a session, takes.
+    pub fn password_of(&self, user: &str) -> Password {
+        match self.account(user) {
+            Err(_) => Password::NoUser,
+            Ok(account) if no_password(&account.user) => Password::NonePossible,
+            Ok(account) => Password::Hash(account.user.password.clone()),
+        }
+    }
+
     /// Whether a token may be made for a user whose password was right when it was
     /// checked.
     ///
@@ -550,6 +560,28 @@ fn without_role(user: &User, role: &str) -> Option<User> {
     let before = user.roles.len();
     user.roles.retain(|has| has != role);
     (user.roles.len() < before).then_some(user)
+}
+
+/// What stands where a user's password would.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// There is no such user.
+    NoUser,
+    /// The user was made without a password: none is right.
+    NonePossible,
+    /// bcrypt's text of its hash; an empty one is that of no password.
+    Hash(Bytes),
+}
+
+/// Never the hash.
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Password::NoUser => "NoUser",
+            Password::NonePossible => "NonePossible",
+            Password::Hash(_) => "Hash(..)",
+        })
+    }
 }
 
 /// Whether the user was made without password; rows from before 3.4 do not say.

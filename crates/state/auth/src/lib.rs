@@ -17,7 +17,7 @@ mod intervals;
 mod password;
 mod row;
 
-pub use auth::Auth;
+pub use auth::{Auth, Password};
 pub use error::{AuthError, RowError};
 pub use identity::Identity;
 pub use intervals::Intervals;

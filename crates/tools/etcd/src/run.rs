@@ -13,7 +13,8 @@ use mainstay_log::json_strings;
 use mainstay_membership::Member;
 use mainstay_peer::PeerTransport;
 use mainstay_server::{
-    Access, Allowed, Bridge, ClientTls, Feature, Keepalive, Server, ServerConfig, Sockets, TlsError,
+    Access, Allowed, Bridge, ClientTls, Feature, Keepalive, Login, Server, ServerConfig, Sockets,
+    TlsError,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
@@ -73,7 +74,9 @@ pub(crate) fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let handle = driver.handle();
     transport.attach(Arc::new(handle.clone()));
-    let bridge = Bridge::new(handle.clone()).with_strict_reconfig(config.strict_reconfig_check);
+    let bridge = Bridge::new(handle.clone())
+        .with_strict_reconfig(config.strict_reconfig_check)
+        .with_login(Login::new(config.bcrypt_cost));
     // The others are needed before clients can be served.
     let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
     let peer_urls = peers.peer_urls();
@@ -291,6 +294,7 @@ fn options(config: &Config) -> Options {
             .on(Gate::LeaseCheckpoint)
             .then_some(config.lease_checkpoint_interval),
         old_members_with_auth: config.old_members_with_auth,
+        simple_token_ttl: Some(config.auth_token_ttl),
         persist_lease_checkpoints: config.gates.on(Gate::LeaseCheckpointPersist),
         initial_corrupt_check: config.gates.on(Gate::InitialCorruptCheck),
         quota_auto_disarm_percent: config.backend.quota_auto_disarm_percent,
@@ -395,6 +399,7 @@ fn tls(
         flag_prefix: prefix,
         trusted_ca_file: files.trusted_ca.clone(),
         client_cert_auth: files.requires_caller_cert(),
+        common_name_is_user: prefix.is_empty() && files.cert_auth,
         crl_file: files.crl.clone(),
         allowed: Allowed {
             names: files.allowed_cns.clone(),

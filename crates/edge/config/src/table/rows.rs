@@ -643,8 +643,8 @@ const SECURITY: &[Flag] = &[
 
 const AUTH: &[Flag] = &[
     row(Refused, "auth-token", Text, "simple", "=", "Kind of token that users get."),
-    row(Tunes, "bcrypt-cost", Uint, "10", "=", "Work for hashing a password, 4 to 31."),
-    row(Tunes, "auth-token-ttl", Uint, "300", "=", "Seconds for which a token is good."),
+    row(Works, "bcrypt-cost", Uint, "10", "=", "Work for hashing a password, 4 to 31."),
+    row(Works, "auth-token-ttl", Uint, "300", "=", "Seconds for which a token is good."),
 ];
 
 const LOGGING: &[Flag] = &[

@@ -8,6 +8,7 @@ use mainstay_types::MemberId;
 
 use super::{Asked, Http, SNIFF, TEXT, error, only_get, with_type};
 use crate::errors;
+use crate::gate::Permitted;
 use crate::grpc::Body;
 use crate::member::Member;
 use crate::status::Status;
@@ -198,7 +199,7 @@ async fn read<M: Member>(member: &M, serializable: bool) -> Result<(), String> {
             serializable,
             ..RangeRequest::default()
         };
-        member.range(&request).map(drop)
+        member.range(&Permitted::of_a_member(request)).map(drop)
     };
     let timeout = member.settings().request_timeout;
     let result: Result<(), Status> = match tokio::time::timeout(timeout, reading).await {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mainstay_membership as membership;
+use mainstay_proto::etcdserverpb::{HashKvRequest, MemberPromoteRequest};
 use mainstay_types::MemberId;
 use mainstay_types::limits::PEER_QUESTION_BYTES_MAX;
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::{Asked, Http, error, not_found, only_get, version, with_type};
 use crate::errors::{self, Known};
 use crate::forward;
+use crate::gate::Permitted;
 use crate::grpc::Body;
 use crate::member::Member;
 
@@ -103,7 +105,8 @@ async fn promote<M: Member>(http: &Http<M>, asked: &Asked) -> Response<Body> {
         let text = format!("member {id} not found in cluster");
         return of_cluster(http, error(StatusCode::NOT_FOUND, &text));
     };
-    let response = match forward::promote(&http.member, MemberId(number)).await {
+    let request = Permitted::of_a_member(MemberPromoteRequest { id: number });
+    let response = match forward::promote(&http.member, &request).await {
         Ok(members) => with_type("application/json", members_json(&members)),
         Err(status) => {
             tracing::warn!(
@@ -137,6 +140,10 @@ fn not_promoted(message: &str) -> Response<Body> {
     response
 }
 
+fn asked_by_a_member(revision: i64) -> Permitted<HashKvRequest> {
+    Permitted::of_a_member(HashKvRequest { revision })
+}
+
 async fn hash_kv<M: Member>(http: &Http<M>, mut asked: Asked) -> Response<Body> {
     if let Some(refusal) = only_get(&asked) {
         return refusal;
@@ -152,7 +159,7 @@ async fn hash_kv<M: Member>(http: &Http<M>, mut asked: Asked) -> Response<Body> 
     let Some(revision) = wanted_revision(&body) else {
         return error(StatusCode::BAD_REQUEST, "error unmarshalling request");
     };
-    let hashed = match http.member.hash_kv(revision).await {
+    let hashed = match http.member.hash_kv(&asked_by_a_member(revision)).await {
         Ok(hashed) => hashed,
         Err(status) => {
             // As the store says it, which is what etcd's members look for.

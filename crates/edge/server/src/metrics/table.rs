@@ -390,7 +390,7 @@ fn mvcc<M: Member>(t: &mut Table, member: &M) {
     t.gauge(
         "etcd_debugging_auth_revision",
         "The revision of the auth store.",
-        member.auth_revision() as f64,
+        member.auth().revision() as f64,
     );
 }
 

@@ -99,7 +99,9 @@ async fn open<M: Member>(
             checked
                 .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out"))?
                 .map_err(io::Error::other)?;
-            let peer = Rc::new(Peer { address: remote, tls: true });
+            let shown = stream.get_ref().1.peer_certificates();
+            let common_name = tls.user_of(shown);
+            let peer = Rc::new(Peer { address: remote, tls: true, common_name });
             let looking = seat.unless_stopped(Rewound::look(stream));
             let Ok(Some(Ok((opening, io)))) = tokio::time::timeout(HEADER_TIMEOUT, looking).await
             else {
@@ -116,7 +118,7 @@ async fn open<M: Member>(
             Err(io::Error::new(io::ErrorKind::InvalidData, text))
         }
         (opening, _) => {
-            let peer = Rc::new(Peer { address: remote, tls: false });
+            let peer = Rc::new(Peer { address: remote, tls: false, common_name: None });
             speak(seat, face, opening, io, peer).await;
             Ok(())
         }

@@ -1,63 +1,99 @@
-//! The Auth service, while nothing is checked: it says so, and while authentication is on
-//! it lets nobody do anything.
-
-use std::task::{Context, Poll};
+//! The Auth service.
 
 use bytes::{Bytes, BytesMut};
-use mainstay_driver::Handle;
-use mainstay_proto::etcdserverpb::AuthStatusResponse;
+use mainstay_apply::{AuthRequest, Reply};
+use mainstay_proto::etcdserverpb as pb;
 
-use super::{Services, encode};
+use super::{Services, decode, encode};
+use crate::errors;
+use crate::gate::Caller;
 use crate::member::Member;
 use crate::method::Rpc;
-use crate::status::{Code, Status};
-use crate::stream::RequestMessages;
+use crate::status::Status;
 
-/// The answer to everything that would change or read users and roles.
-pub(super) fn not_yet(method: &str) -> Status {
-    Status::unimplemented(format!(
-        "mainstay: {method}: authentication is not supported by this version"
-    ))
+/// Encodes a reply of the Auth service with its header filled in; what is none of its
+/// replies would be a bug of ours.
+macro_rules! answer {
+    ($self:ident, $reply:expr, $out:expr, [$($kind:ident),* $(,)?]) => {
+        match $reply {
+            $(Reply::$kind(mut reply) => {
+                reply.header = $self.complete(reply.header);
+                encode($out, &reply)
+            })*
+            other => Err(errors::from_text(format!("etcdserver: unexpected reply {other:?}"))),
+        }
+    };
 }
 
 impl<M: Member> Services<M> {
-    pub(super) fn auth_status(&self, out: &mut BytesMut) -> Result<(), Status> {
-        let header = Some(self.header());
-        let (enabled, auth_revision) =
-            (self.member().auth_enabled(), self.member().auth_revision());
-        encode(out, &AuthStatusResponse { header, enabled, auth_revision })
+    /// Everything of the service but `Authenticate`.
+    pub(super) async fn auth_call(
+        &self,
+        caller: &Caller,
+        rpc: Rpc,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
+        let request = read(rpc, request)?;
+        let request = self.permit(caller, request).await?;
+        let reply = self.member().change_auth(request).await?;
+        answer!(
+            self,
+            reply,
+            out,
+            [
+                AuthEnable,
+                AuthDisable,
+                AuthStatus,
+                AuthUserAdd,
+                AuthUserDelete,
+                AuthUserGet,
+                AuthUserChangePassword,
+                AuthUserGrantRole,
+                AuthUserRevokeRole,
+                AuthUserList,
+                AuthRoleList,
+                AuthRoleAdd,
+                AuthRoleDelete,
+                AuthRoleGet,
+                AuthRoleGrantPermission,
+                AuthRoleRevokePermission,
+            ]
+        )
+    }
+
+    pub(super) async fn authenticate(
+        &self,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
+        let request: pb::AuthenticateRequest = decode(request)?;
+        let mut reply = self.member().authenticate(request).await?;
+        reply.header = self.complete(reply.header);
+        encode(out, &reply)
     }
 }
 
-/// What is answered all the same while authentication is on: how the member is, nothing
-/// of what it holds.
-pub(super) fn is_open(rpc: Rpc) -> bool {
-    matches!(
-        rpc,
-        Rpc::Status | Rpc::AuthStatus | Rpc::HealthCheck | Rpc::HealthWatch | Rpc::HealthList
-    )
-}
-
-/// The answer to everything else: another member may check who asks, this one would have to
-/// let everyone in.
-pub(super) fn not_checked_yet() -> Status {
-    Status::new(Code::FailedPrecondition, Handle::NOT_CHECKED_YET)
-}
-
-/// The messages of a stream that may have begun before authentication was turned on.
-pub(crate) struct Guarded<M, R> {
-    pub(crate) member: M,
-    pub(crate) requests: R,
-}
-
-impl<M: Member, R: RequestMessages> RequestMessages for Guarded<M, R> {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
-        let next = self.requests.poll_next(cx);
-        match next {
-            Poll::Ready(Some(Ok(_))) if self.member.auth_enabled() => {
-                Poll::Ready(Some(Err(not_checked_yet())))
-            }
-            next => next,
-        }
-    }
+/// The request of a call, as entries carry it.
+fn read(rpc: Rpc, request: Bytes) -> Result<AuthRequest, Status> {
+    use AuthRequest as A;
+    Ok(match rpc {
+        Rpc::AuthEnable => decode::<pb::AuthEnableRequest>(request).map(|_| A::Enable)?,
+        Rpc::AuthDisable => decode::<pb::AuthDisableRequest>(request).map(|_| A::Disable)?,
+        Rpc::AuthStatus => decode::<pb::AuthStatusRequest>(request).map(|_| A::Status)?,
+        Rpc::UserAdd => A::UserAdd(decode(request)?),
+        Rpc::UserGet => A::UserGet(decode(request)?),
+        Rpc::UserList => decode::<pb::AuthUserListRequest>(request).map(|_| A::UserList)?,
+        Rpc::UserDelete => A::UserDelete(decode(request)?),
+        Rpc::UserChangePassword => A::UserChangePassword(decode(request)?),
+        Rpc::UserGrantRole => A::UserGrantRole(decode(request)?),
+        Rpc::UserRevokeRole => A::UserRevokeRole(decode(request)?),
+        Rpc::RoleAdd => A::RoleAdd(decode(request)?),
+        Rpc::RoleGet => A::RoleGet(decode(request)?),
+        Rpc::RoleList => decode::<pb::AuthRoleListRequest>(request).map(|_| A::RoleList)?,
+        Rpc::RoleDelete => A::RoleDelete(decode(request)?),
+        Rpc::RoleGrantPermission => A::RoleGrantPermission(decode(request)?),
+        Rpc::RoleRevokePermission => A::RoleRevokePermission(decode(request)?),
+        _ => return Err(Status::internal("routed to the wrong place")),
+    })
 }

@@ -11,6 +11,7 @@ use mainstay_types::MemberId;
 use super::{Services, decode, encode};
 use crate::errors;
 use crate::forward;
+use crate::gate::Caller;
 use crate::member::Member;
 use crate::peer_urls::peer_urls;
 use crate::status::Status;
@@ -18,23 +19,27 @@ use crate::status::Status;
 impl<M: Member> Services<M> {
     pub(super) async fn member_list(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::MemberListRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         if request.linearizable {
             self.member().linearizable().await?;
         }
-        let members = self.member().members().await?;
+        let members = self.member().members(&request).await?;
         encode(out, &pb::MemberListResponse { header: self.bare_header(), members })
     }
 
     pub(super) async fn member_add(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::MemberAddRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         let urls = peer_urls(&request.peer_ur_ls);
         let peer_urls = urls.ok_or_else(|| errors::MEMBER_BAD_URLS.status())?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -47,7 +52,8 @@ impl<M: Member> Services<M> {
         self.check("member add", added.id, |cluster, sight| {
             reconfigure::may_add(cluster, &added, sight)
         })?;
-        let members = self.member().change_membership(Change::Add(added.clone())).await?;
+        let members =
+            self.member().change_membership(request.meaning(Change::Add(added.clone()))).await?;
         let reply = pb::MemberAddResponse {
             header: self.bare_header(),
             member: Some(on_the_wire(&added)),
@@ -58,15 +64,18 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn member_remove(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::MemberRemoveRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         let id = MemberId(request.id);
         let may_remove =
             |cluster: &Membership, sight: Sight<'_>| reconfigure::may_remove(cluster, id, sight);
         self.check("member remove", id, may_remove)?;
-        let members = self.member().change_membership(Change::Remove(id)).await?;
+        let change = request.meaning(Change::Remove(id));
+        let members = self.member().change_membership(change).await?;
         let members = members.iter().map(on_the_wire).collect();
         encode(out, &pb::MemberRemoveResponse { header: self.bare_header(), members })
     }
@@ -74,11 +83,14 @@ impl<M: Member> Services<M> {
     /// The URLs are taken as they are, as etcd takes them here.
     pub(super) async fn member_update(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::MemberUpdateRequest = decode(request)?;
-        let change = Change::UpdatePeerUrls(MemberId(request.id), request.peer_ur_ls);
+        let request = self.permit(caller, request).await?;
+        let change = Change::UpdatePeerUrls(MemberId(request.id), request.peer_ur_ls.clone());
+        let change = request.meaning(change);
         let members = self.member().change_membership(change).await?;
         let members = members.iter().map(on_the_wire).collect();
         encode(out, &pb::MemberUpdateResponse { header: self.bare_header(), members })
@@ -86,11 +98,13 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn member_promote(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::MemberPromoteRequest = decode(request)?;
-        let members = forward::promote(self.member(), MemberId(request.id)).await?;
+        let request = self.permit(caller, request).await?;
+        let members = forward::promote(self.member(), &request).await?;
         let members = members.iter().map(on_the_wire).collect();
         encode(out, &pb::MemberPromoteResponse { header: self.bare_header(), members })
     }

@@ -1,5 +1,6 @@
 //! The KV service.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -13,6 +14,7 @@ use super::range::{
 };
 use super::{Services, decode, encode, undecodable};
 use crate::errors;
+use crate::gate::{Caller, Permitted};
 use crate::member::{Member, RangeAnswer};
 use crate::metrics::Kind;
 use crate::status::Status;
@@ -24,6 +26,7 @@ const FIRST_CHUNK_KEYS: i64 = 10;
 impl<M: Member> Services<M> {
     pub(super) async fn range(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
         start: Instant,
@@ -33,15 +36,21 @@ impl<M: Member> Services<M> {
             return Err(errors::NOT_SUPPORTED_FOR_LEARNER.status());
         }
         checked(check::range(&request))?;
-        let result = self.read(request, out).await;
+        let result = self.read(caller, request, out).await;
         self.registry().requests.record(Kind::Range, start, result.is_ok());
         result
     }
 
-    async fn read(&self, request: pb::RangeRequest, out: &mut BytesMut) -> Result<(), Status> {
+    async fn read(
+        &self,
+        caller: &Caller,
+        request: pb::RangeRequest,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         if !request.serializable {
             self.member().linearizable().await?;
         }
+        let request = self.permit(caller, request).await?;
         if is_short(self.member(), &request) {
             let answer = self.answer(&request)?;
             let header = self.header_at(answer.revision);
@@ -51,7 +60,7 @@ impl<M: Member> Services<M> {
         // Encoded over there as well: copying a long answer takes long.
         let mut appended = std::mem::take(out);
         let mut header = self.header_at(0);
-        let registry = std::sync::Arc::clone(&self.0.registry);
+        let registry = Arc::clone(&self.0.registry);
         let work = move |member: &M| {
             let start = Instant::now();
             let answer = member.range(&request);
@@ -68,7 +77,7 @@ impl<M: Member> Services<M> {
     }
 
     /// Reads on this thread.
-    fn answer(&self, request: &pb::RangeRequest) -> Result<RangeAnswer, Status> {
+    fn answer(&self, request: &Permitted<pb::RangeRequest>) -> Result<RangeAnswer, Status> {
         let start = Instant::now();
         let answer = self.member().range(request);
         self.member().stats().ranges.inc();
@@ -77,12 +86,15 @@ impl<M: Member> Services<M> {
     }
 
     /// Reads here or on the pool, whichever suits.
-    async fn answer_anywhere(&self, request: &pb::RangeRequest) -> Result<RangeAnswer, Status> {
+    async fn answer_anywhere(
+        &self,
+        request: &Arc<Permitted<pb::RangeRequest>>,
+    ) -> Result<RangeAnswer, Status> {
         if is_short(self.member(), request) {
             return self.answer(request);
         }
-        let request = request.clone();
-        let registry = std::sync::Arc::clone(&self.0.registry);
+        let request = Arc::clone(request);
+        let registry = Arc::clone(&self.0.registry);
         let work = move |member: &M| {
             let start = Instant::now();
             let answer = member.range(&request);
@@ -95,6 +107,7 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn put(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
         start: Instant,
@@ -102,6 +115,7 @@ impl<M: Member> Services<M> {
         let request: pb::PutRequest = decode(request)?;
         self.check_quota(quota::put_cost(&request)).await?;
         checked(check::put(&request))?;
+        let request = self.permit(caller, request).await?;
         let reply = self.member().put(request).await;
         self.registry().requests.record(Kind::Put, start, reply.is_ok());
         let mut reply = reply?;
@@ -111,12 +125,14 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn delete_range(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
         start: Instant,
     ) -> Result<(), Status> {
         let request: pb::DeleteRangeRequest = decode(request)?;
         checked(check::delete_range(&request))?;
+        let request = self.permit(caller, request).await?;
         let reply = self.member().delete_range(request).await;
         self.registry().requests.record(Kind::DeleteRange, start, reply.is_ok());
         let mut reply = reply?;
@@ -126,6 +142,7 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn txn(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
         start: Instant,
@@ -134,8 +151,9 @@ impl<M: Member> Services<M> {
         self.check_quota(quota::txn_cost(&request)).await?;
         checked(check::txn(&request, self.member().settings().max_txn_ops))?;
         let (kind, reply) = if classify::is_read_only(&request) {
-            (Kind::ReadonlyTxn, self.read_txn(request).await)
+            (Kind::ReadonlyTxn, self.read_txn(caller, request).await)
         } else {
+            let request = self.permit(caller, request).await?;
             (Kind::Txn, self.member().txn(request).await)
         };
         self.registry().requests.record(kind, start, reply.is_ok());
@@ -144,10 +162,15 @@ impl<M: Member> Services<M> {
         encode(out, &reply)
     }
 
-    async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    async fn read_txn(
+        &self,
+        caller: &Caller,
+        request: pb::TxnRequest,
+    ) -> Result<pb::TxnResponse, Status> {
         if !classify::is_serializable(&request) {
             self.member().linearizable().await?;
         }
+        let request = self.permit(caller, request).await?;
         let compares_keys = request.compare.iter().all(|compare| compare.range_end.is_empty());
         let mut ops = request.success.iter().chain(&request.failure);
         let short = compares_keys
@@ -169,9 +192,15 @@ impl<M: Member> Services<M> {
         reply
     }
 
-    pub(super) async fn compact(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn compact(
+        &self,
+        caller: &Caller,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         let start = Instant::now();
         let request: pb::CompactionRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         let reply = self.member().compact(request).await;
         self.registry().requests.record(Kind::Compaction, start, reply.is_ok());
         let mut reply = reply?;
@@ -195,7 +224,7 @@ impl<M: Member> Services<M> {
             member_id: self.member().identity().member.0,
             alarm: pb::AlarmType::Nospace.into(),
         };
-        if let Err(status) = self.member().alarm(alarm).await {
+        if let Err(status) = self.member().alarm(Permitted::of_a_member(alarm)).await {
             tracing::warn!(error = %status, "failed to raise alarm");
         }
         Err(errors::NO_SPACE.status())
@@ -204,6 +233,7 @@ impl<M: Member> Services<M> {
     /// RangeStream (3.7): chunks at one revision, the header in the last.
     pub(super) async fn range_stream(
         &self,
+        caller: &Caller,
         mut requests: impl RequestMessages,
         mut responses: impl ResponseSink,
     ) -> Result<(), Status> {
@@ -221,27 +251,25 @@ impl<M: Member> Services<M> {
         if !request.serializable {
             self.member().linearizable().await?;
         }
+        let request = self.permit(caller, request).await?;
         self.send_chunks(request, &mut responses).await
     }
 
     async fn send_chunks(
         &self,
-        request: pb::RangeRequest,
+        request: Permitted<pb::RangeRequest>,
         responses: &mut impl ResponseSink,
     ) -> Result<(), Status> {
         let mut left = (request.limit > 0).then_some(request.limit);
         let target = self.member().settings().max_request_bytes.max(GRPC_OVERHEAD_BYTES) as usize;
         let mut keys = FIRST_CHUNK_KEYS;
-        let mut chunk = request;
+        let mut chunk = Arc::new(request);
         let mut first: Option<(i64, i64)> = None;
         loop {
-            chunk.limit = left.map_or(keys, |left| left.min(keys));
+            piece(&mut chunk)?.set_limit(left.map_or(keys, |left| left.min(keys)));
             let mut answer = self.answer_anywhere(&chunk).await?;
             // The first chunk pins what the rest is read at, and what the last one tells.
             let (revision, total) = *first.get_or_insert((answer.revision, answer.count));
-            if chunk.revision <= 0 {
-                chunk.revision = revision;
-            }
             if let Some(left) = &mut left {
                 *left -= answer.kvs.len() as i64;
             }
@@ -257,9 +285,17 @@ impl<M: Member> Services<M> {
             let message = chunk_message(None, &answer);
             keys = next_chunk(keys, message.len(), target);
             responses.send(message).await;
-            chunk.key = after(&next);
+            let revision = if chunk.revision > 0 { chunk.revision } else { revision };
+            piece(&mut chunk)?.next_piece(after(&next), revision);
         }
     }
+}
+
+/// The request of a stream, between two reads.
+fn piece(
+    chunk: &mut Arc<Permitted<pb::RangeRequest>>,
+) -> Result<&mut Permitted<pb::RangeRequest>, Status> {
+    Arc::get_mut(chunk).ok_or_else(|| Status::internal("a piece is still being read"))
 }
 
 /// etcd's order test: NONE whatever the target, or keys ascending.

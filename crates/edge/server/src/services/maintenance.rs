@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Services, decode, encode};
 use crate::errors;
+use crate::gate::{Caller, Permitted};
 use crate::member::{Member, SnapshotSource};
 use crate::metrics::Kind;
 use crate::status::{Code, Status};
@@ -23,9 +24,15 @@ use crate::stream::ResponseSink;
 const BLOBS_PER_TURN: usize = 16;
 
 impl<M: Member> Services<M> {
-    pub(super) async fn alarm(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn alarm(
+        &self,
+        caller: &Caller,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         let start = Instant::now();
         let request: pb::AlarmRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         let reply = self.member().alarm(request).await;
         self.registry().requests.record(Kind::Alarm, start, reply.is_ok());
         let mut reply = reply?;
@@ -33,7 +40,8 @@ impl<M: Member> Services<M> {
         encode(out, &reply)
     }
 
-    pub(super) async fn status(&self, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn status(&self, caller: &Caller, out: &mut BytesMut) -> Result<(), Status> {
+        self.permit(caller, pb::StatusRequest {}).await?;
         let member = self.member();
         let (standing, sizes) = (member.standing(), member.sizes());
         let mut errors = Vec::new();
@@ -69,10 +77,15 @@ impl<M: Member> Services<M> {
         pb::DowngradeInfo { enabled: *enabled, target_version: target.clone() }
     }
 
-    pub(super) async fn defragment(&self, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn defragment(
+        &self,
+        caller: &Caller,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
+        let request = self.permit(caller, pb::DefragmentRequest {}).await?;
         tracing::info!("starting defragment");
         let _not_serving = self.registry().serving.defragmenting();
-        if let Err(status) = self.member().defragment().await {
+        if let Err(status) = self.member().defragment(&request).await {
             tracing::warn!(error = %status, "failed to defragment");
             return Err(status);
         }
@@ -80,17 +93,24 @@ impl<M: Member> Services<M> {
         encode(out, &pb::DefragmentResponse { header: None })
     }
 
-    pub(super) async fn hash(&self, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn hash(&self, caller: &Caller, out: &mut BytesMut) -> Result<(), Status> {
         let start = Instant::now();
-        let hash = self.member().hash().await?;
+        let request = self.permit(caller, pb::HashRequest {}).await?;
+        let hash = self.member().hash(&request).await?;
         self.member().stats().hash.observe(start.elapsed());
         encode(out, &pb::HashResponse { header: Some(self.header()), hash })
     }
 
-    pub(super) async fn hash_kv(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn hash_kv(
+        &self,
+        caller: &Caller,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         let request: pb::HashKvRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         let start = Instant::now();
-        let hashed = self.member().hash_kv(request.revision).await?;
+        let hashed = self.member().hash_kv(&request).await?;
         self.member().stats().hash_rev.observe(start.elapsed());
         let reply = pb::HashKvResponse {
             header: Some(self.header_at(hashed.revision)),
@@ -103,10 +123,12 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn move_leader(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::MoveLeaderRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         let own = self.member().identity().member;
         if self.member().standing().leader != own {
             return Err(errors::NOT_LEADER.status());
@@ -123,13 +145,19 @@ impl<M: Member> Services<M> {
                 "transferee-member-id" = %to,
                 "leadership transfer starting"
             );
-            self.member().move_leader(to).await?;
+            self.member().move_leader(request.meaning(to)).await?;
         }
         encode(out, &pb::MoveLeaderResponse { header: None })
     }
 
-    pub(super) async fn downgrade(&self, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+    pub(super) async fn downgrade(
+        &self,
+        caller: &Caller,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         let request: pb::DowngradeRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         let action = DowngradeAction::try_from(request.action)
             .map_err(|_| Status::new(Code::Unknown, "etcdserver: unknown method"))?;
         match action {
@@ -141,11 +169,11 @@ impl<M: Member> Services<M> {
                     tracing::warn!(error = %error, "reject downgrade request");
                 })?;
                 let job = Downgrade { target: target.to_string(), enabled: true };
-                self.member().set_downgrade(job).await?;
+                self.member().set_downgrade(request.meaning(job)).await?;
             }
             // Nothing in flight is a success as well.
             DowngradeAction::Cancel => {
-                if let Err(error) = self.cancel_downgrade().await {
+                if let Err(error) = self.cancel_downgrade(&request).await {
                     tracing::warn!(error = %error, "failed to cancel downgrade");
                 }
             }
@@ -165,19 +193,27 @@ impl<M: Member> Services<M> {
         Ok(target)
     }
 
-    async fn cancel_downgrade(&self) -> Result<(), Status> {
+    async fn cancel_downgrade(
+        &self,
+        request: &Permitted<pb::DowngradeRequest>,
+    ) -> Result<(), Status> {
         self.member().linearizable().await?;
         versions::may_cancel_downgrade(&self.member().membership())
             .map_err(|error| errors::from_text(error.to_string()))?;
-        self.member().set_downgrade(Downgrade::default()).await
+        self.member().set_downgrade(request.meaning(Downgrade::default())).await
     }
 
     /// The db in blobs, then its SHA-256 as the last.
-    pub(super) async fn snapshot(&self, mut responses: impl ResponseSink) -> Result<(), Status> {
+    pub(super) async fn snapshot(
+        &self,
+        caller: &Caller,
+        mut responses: impl ResponseSink,
+    ) -> Result<(), Status> {
+        let request = self.permit(caller, pb::SnapshotRequest {}).await?;
         let version = self.member().storage_version();
         let version = version.map(|version| version.to_string()).unwrap_or_default();
         let start = Instant::now();
-        let source = self.member().snapshot().await?;
+        let source = self.member().snapshot(&request).await?;
         let total = source.len();
         tracing::info!(total_bytes = total, "sending database snapshot to client");
         let mut hasher = Sha256::new();

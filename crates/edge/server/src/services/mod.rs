@@ -4,7 +4,7 @@
 //! answer, who asks (`client-api-version`), whether a leader is needed. Then
 //! one exhaustive match finds the service.
 
-pub(crate) mod auth;
+mod auth;
 mod cluster;
 pub(crate) mod health;
 mod kv;
@@ -26,6 +26,7 @@ use mainstay_types::MemberId;
 
 use crate::call::Call;
 use crate::errors;
+use crate::gate::{self, Caller, Permitted, Session};
 use crate::grpc::Service;
 use crate::member::Member;
 use crate::method::Rpc;
@@ -76,11 +77,8 @@ impl<M: Member> Services<M> {
         &self.0.registry
     }
 
-    /// What is asked of every call before its message is looked at.
-    fn admit(&self, call: &Call, unary: bool) -> Result<(), Status> {
-        if self.member().auth_enabled() && !auth::is_open(call.method.rpc) {
-            return Err(auth::not_checked_yet());
-        }
+    /// What is asked of every call before its message is looked at; who makes it.
+    async fn admit(&self, call: &Call, unary: bool) -> Result<Caller, Status> {
         let standing = self.member().standing();
         if standing.learner {
             let allowed = match call.method.rpc {
@@ -102,7 +100,21 @@ impl<M: Member> Services<M> {
         if standing.leader == MemberId::NONE && call.requires_leader() {
             return Err(errors::NO_LEADER.status());
         }
-        Ok(())
+        gate::enter(self.member(), call).await
+    }
+
+    /// The request, if its caller may make it: what an operation of the member takes.
+    async fn permit<T: gate::Asked>(
+        &self,
+        caller: &Caller,
+        request: T,
+    ) -> Result<Permitted<T>, Status> {
+        gate::permit(self.member(), caller, request).await
+    }
+
+    /// Whether what was read may still be given out.
+    fn still<T>(&self, permitted: &Permitted<T>) -> Result<(), Status> {
+        permitted.still(self.member().auth_enabled(), || self.member().auth().revision())
     }
 
     /// Where the caller's version is counted. Callers of a shard mostly name the
@@ -144,30 +156,36 @@ impl<M: Member> Services<M> {
     }
 
     /// Calls that are rare enough to be boxed.
-    async fn rare(&self, call: &Call, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
+    async fn rare(
+        &self,
+        caller: &Caller,
+        call: &Call,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         match call.method.rpc {
-            Rpc::Compact => self.compact(request, out).await,
-            Rpc::LeaseGrant => self.lease_grant(request, out).await,
-            Rpc::LeaseRevoke => self.lease_revoke(request, out).await,
-            Rpc::LeaseTimeToLive => self.lease_time_to_live(request, out).await,
-            Rpc::LeaseLeases => self.lease_leases(out).await,
-            Rpc::MemberList => self.member_list(request, out).await,
-            Rpc::MemberAdd => self.member_add(request, out).await,
-            Rpc::MemberRemove => self.member_remove(request, out).await,
-            Rpc::MemberUpdate => self.member_update(request, out).await,
-            Rpc::MemberPromote => self.member_promote(request, out).await,
-            Rpc::Alarm => self.alarm(request, out).await,
-            Rpc::Status => self.status(out).await,
-            Rpc::Defragment => self.defragment(out).await,
-            Rpc::Hash => self.hash(out).await,
-            Rpc::HashKv => self.hash_kv(request, out).await,
-            Rpc::MoveLeader => self.move_leader(request, out).await,
-            Rpc::Downgrade => self.downgrade(request, out).await,
-            Rpc::UpgradeStatus => self.upgrade_status(request, out).await,
-            Rpc::UpgradeFinalize => self.upgrade_finalize(request, out).await,
-            Rpc::AuthStatus => self.auth_status(out),
-            Rpc::Authenticate => Err(errors::AUTH_NOT_ENABLED.status()),
-            Rpc::AuthEnable
+            Rpc::Compact => self.compact(caller, request, out).await,
+            Rpc::LeaseGrant => self.lease_grant(caller, request, out).await,
+            Rpc::LeaseRevoke => self.lease_revoke(caller, request, out).await,
+            Rpc::LeaseTimeToLive => self.lease_time_to_live(caller, request, out).await,
+            Rpc::LeaseLeases => self.lease_leases(caller, out).await,
+            Rpc::MemberList => self.member_list(caller, request, out).await,
+            Rpc::MemberAdd => self.member_add(caller, request, out).await,
+            Rpc::MemberRemove => self.member_remove(caller, request, out).await,
+            Rpc::MemberUpdate => self.member_update(caller, request, out).await,
+            Rpc::MemberPromote => self.member_promote(caller, request, out).await,
+            Rpc::Alarm => self.alarm(caller, request, out).await,
+            Rpc::Status => self.status(caller, out).await,
+            Rpc::Defragment => self.defragment(caller, out).await,
+            Rpc::Hash => self.hash(caller, out).await,
+            Rpc::HashKv => self.hash_kv(caller, request, out).await,
+            Rpc::MoveLeader => self.move_leader(caller, request, out).await,
+            Rpc::Downgrade => self.downgrade(caller, request, out).await,
+            Rpc::UpgradeStatus => self.upgrade_status(caller, request, out).await,
+            Rpc::UpgradeFinalize => self.upgrade_finalize(caller, request, out).await,
+            Rpc::Authenticate => self.authenticate(request, out).await,
+            Rpc::AuthStatus
+            | Rpc::AuthEnable
             | Rpc::AuthDisable
             | Rpc::UserAdd
             | Rpc::UserGet
@@ -181,7 +199,9 @@ impl<M: Member> Services<M> {
             | Rpc::RoleList
             | Rpc::RoleDelete
             | Rpc::RoleGrantPermission
-            | Rpc::RoleRevokePermission => Err(auth::not_yet(call.method.name())),
+            | Rpc::RoleRevokePermission => {
+                self.auth_call(caller, call.method.rpc, request, out).await
+            }
             Rpc::HealthCheck => health::check(&self.registry().serving, request, out),
             Rpc::HealthList => health::list(&self.registry().serving, out),
             // Routed before, or not unary.
@@ -197,19 +217,41 @@ impl<M: Member> Services<M> {
         }
     }
 
-    async fn streaming<R, W>(self, call: Call, requests: R, responses: W) -> Result<(), Status>
+    async fn streaming<R, W>(
+        self,
+        caller: Caller,
+        call: Call,
+        requests: R,
+        responses: W,
+    ) -> Result<(), Status>
     where
         R: RequestMessages,
         W: ResponseSink,
     {
-        let guarded = |requests| auth::Guarded { member: self.member().clone(), requests };
-        match call.method.rpc {
-            Rpc::Watch => self.member().watch(call, guarded(requests), responses).await,
-            Rpc::LeaseKeepAlive => self.lease_keep_alive(guarded(requests), responses).await,
-            Rpc::RangeStream => self.range_stream(requests, responses).await,
-            Rpc::Snapshot => self.snapshot(responses).await,
+        let rpc = call.method.rpc;
+        let session = || Session::new(self.member().clone(), call, caller.clone());
+        match rpc {
+            Rpc::Watch => self.member().watch(session(), requests, responses).await,
+            Rpc::LeaseKeepAlive => self.lease_keep_alive(session(), requests, responses).await,
+            Rpc::RangeStream => self.range_stream(&caller, requests, responses).await,
+            Rpc::Snapshot => self.snapshot_while_root(&caller, responses).await,
             Rpc::HealthWatch => health::watch(&self.registry().serving, requests, responses).await,
             _ => Err(Status::internal("routed to the wrong place")),
+        }
+    }
+
+    /// A snapshot takes long: it ends when its caller may not have one any more.
+    async fn snapshot_while_root(
+        &self,
+        caller: &Caller,
+        responses: impl ResponseSink,
+    ) -> Result<(), Status> {
+        let member = self.member().clone();
+        let is_root = |caller: &Caller| self.member().auth().check_admin(caller.who());
+        tokio::select! {
+            biased;
+            status = gate::expelled(member, caller.clone(), is_root) => Err(status),
+            result = self.snapshot(caller, responses) => result,
         }
     }
 
@@ -253,15 +295,15 @@ impl<M: Member> Services<M> {
 
 impl<M: Member> Service for Services<M> {
     async fn unary(&self, call: &Call, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
-        self.admit(call, true)?;
+        let caller = &self.admit(call, true).await?;
         let start = Instant::now();
         let (size, before) = (request.len(), out.len());
         let result = match call.method.rpc {
-            Rpc::Range => self.range(request, out, start).await,
-            Rpc::Put => self.put(request, out, start).await,
-            Rpc::Txn => Box::pin(self.txn(request, out, start)).await,
-            Rpc::DeleteRange => Box::pin(self.delete_range(request, out, start)).await,
-            _ => Box::pin(self.rare(call, request, out)).await,
+            Rpc::Range => self.range(caller, request, out, start).await,
+            Rpc::Put => self.put(caller, request, out, start).await,
+            Rpc::Txn => Box::pin(self.txn(caller, request, out, start)).await,
+            Rpc::DeleteRange => Box::pin(self.delete_range(caller, request, out, start)).await,
+            _ => Box::pin(self.rare(caller, call, request, out)).await,
         };
         self.note_slow(call, start, size, out.len().saturating_sub(before));
         result
@@ -272,10 +314,10 @@ impl<M: Member> Service for Services<M> {
         R: RequestMessages,
         W: ResponseSink,
     {
-        self.admit(&call, false)?;
+        let caller = self.admit(&call, false).await?;
         let requires_leader = call.requires_leader();
         let (this, rpc) = (self.clone(), call.method.rpc);
-        let serving = self.streaming(call, requests, responses);
+        let serving = self.streaming(caller, call, requests, responses);
         tokio::select! {
             biased;
             result = serving => this.note_unreadable(rpc, result),

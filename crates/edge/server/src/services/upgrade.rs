@@ -8,6 +8,7 @@ use mainstay_types::{SPOKEN_VERSION, Version};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Services, decode, encode};
+use crate::gate::Caller;
 use crate::member::Member;
 use crate::status::{Code, Status};
 
@@ -22,10 +23,12 @@ struct Answered {
 impl<M: Member> Services<M> {
     pub(super) async fn upgrade_status(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
-        let mainstaypb::StatusRequest {} = decode(request)?;
+        let request: mainstaypb::StatusRequest = decode(request)?;
+        self.permit(caller, request).await?;
         self.member().linearizable().await?;
         let answered = self.versions().await;
         let members: Vec<MemberVersion> = answered.iter().map(|a| a.member.clone()).collect();
@@ -44,10 +47,12 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn upgrade_finalize(
         &self,
+        caller: &Caller,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
-        let mainstaypb::FinalizeRequest {} = decode(request)?;
+        let request: mainstaypb::FinalizeRequest = decode(request)?;
+        let request = self.permit(caller, request).await?;
         self.member().linearizable().await?;
         let answered = self.versions().await;
         let members: Vec<MemberVersion> = answered.into_iter().map(|a| a.member).collect();
@@ -63,7 +68,7 @@ impl<M: Member> Services<M> {
                 to = %target,
                 "setting the cluster version, as it was asked to"
             );
-            self.member().set_cluster_version(target).await?;
+            self.member().set_cluster_version(request.meaning(target)).await?;
         }
         let reply = mainstaypb::FinalizeResponse {
             header: Some(self.header()),

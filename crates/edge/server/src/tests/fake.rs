@@ -7,18 +7,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mainstay_apply::{Auth, AuthRequest, Reply};
 use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::mvccpb::KeyValue;
 use mainstay_types::{ClusterId, Index, KeyRange, MemberId, Term, Version};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::fake_cluster::Around;
-use crate::call::Call;
 use crate::cluster::{Cluster as _, Led};
 use crate::errors;
+use crate::gate::Permitted;
 use crate::member::{
-    HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource, Standing,
+    Bearer, Doorkeeper, HashKv, Identity, Member, RangeAnswer, Settings, Sizes, SnapshotSource,
+    Standing,
 };
 use crate::server::{Server, ServerConfig, Serving};
 use crate::status::Status;
@@ -44,7 +47,10 @@ pub(super) struct State {
     pub(super) hung: AtomicUsize,
     pub(super) pool_jobs: AtomicUsize,
     pub(super) around: Around,
-    pub(super) auth: AtomicBool,
+    pub(super) auth: Mutex<Arc<Auth>>,
+    /// Tokens and whose they are.
+    pub(super) tokens: Mutex<BTreeMap<String, String>>,
+    pub(super) auth_changes: watch::Sender<u64>,
     settings: Settings,
     stats: Stats,
 }
@@ -83,7 +89,9 @@ impl Fake {
             hung: AtomicUsize::new(0),
             pool_jobs: AtomicUsize::new(0),
             around: Around::default(),
-            auth: AtomicBool::new(false),
+            auth: Mutex::default(),
+            tokens: Mutex::default(),
+            auth_changes: watch::channel(0).0,
             settings,
             stats: Stats::default(),
         }))
@@ -188,11 +196,49 @@ impl Member for Fake {
     }
 
     fn auth_enabled(&self) -> bool {
-        self.0.auth.load(Ordering::SeqCst)
+        self.0.auth.lock().is_enabled()
     }
 
-    fn auth_revision(&self) -> u64 {
-        1
+    fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.0.auth.lock())
+    }
+
+    fn auth_changes(&self) -> watch::Receiver<u64> {
+        self.0.auth_changes.subscribe()
+    }
+
+    fn bearer_of(&self, token: &str) -> Option<Bearer> {
+        let user = self.0.tokens.lock().get(token)?.clone();
+        Some(Bearer { user, revision: None })
+    }
+
+    fn has_simple_tokens(&self) -> bool {
+        false
+    }
+
+    async fn authenticate(
+        &self,
+        _: pb::AuthenticateRequest,
+    ) -> Result<pb::AuthenticateResponse, Status> {
+        if self.auth_enabled() {
+            return Ok(pb::AuthenticateResponse { header: header(0), token: "t".into() });
+        }
+        Err(errors::AUTH_NOT_ENABLED.status())
+    }
+
+    async fn change_auth(&self, request: Permitted<AuthRequest>) -> Result<Reply, Status> {
+        let (enabled, auth_revision) = (self.auth_enabled(), self.auth().revision());
+        Ok(match *request {
+            AuthRequest::Status => {
+                let header = header(0);
+                Reply::AuthStatus(pb::AuthStatusResponse { header, enabled, auth_revision })
+            }
+            _ => Reply::AuthUserList(pb::AuthUserListResponse::default()),
+        })
+    }
+
+    async fn lease_keys(&self, lease: i64) -> Result<Vec<Bytes>, Status> {
+        Ok(if lease == 1 { vec![Bytes::from_static(b"k")] } else { Vec::new() })
     }
 
     fn cluster_version(&self) -> Option<Version> {
@@ -207,7 +253,7 @@ impl Member for Fake {
         self.0.read_error.lock().clone().map_or(Ok(()), Err)
     }
 
-    fn range(&self, request: &pb::RangeRequest) -> Result<RangeAnswer, Status> {
+    fn range(&self, request: &Permitted<pb::RangeRequest>) -> Result<RangeAnswer, Status> {
         let revision = self.revision();
         if request.revision > revision {
             return Err(errors::FUTURE_REV.status());
@@ -223,7 +269,7 @@ impl Member for Fake {
         Ok(RangeAnswer { kvs, more: more && !request.count_only, count, revision })
     }
 
-    fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    fn read_txn(&self, request: &Permitted<pb::TxnRequest>) -> Result<pb::TxnResponse, Status> {
         let _ = request;
         Ok(pb::TxnResponse { header: header(0), succeeded: true, responses: Vec::new() })
     }
@@ -236,7 +282,8 @@ impl Member for Fake {
         Ok(work(self))
     }
 
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
+    async fn put(&self, request: Permitted<pb::PutRequest>) -> Result<pb::PutResponse, Status> {
+        let (request, _) = request.into_parts();
         if request.key.as_ref() == b"hang" {
             self.hang().await;
         }
@@ -246,8 +293,9 @@ impl Member for Fake {
 
     async fn delete_range(
         &self,
-        request: pb::DeleteRangeRequest,
+        request: Permitted<pb::DeleteRangeRequest>,
     ) -> Result<pb::DeleteRangeResponse, Status> {
+        let (request, _) = request.into_parts();
         let range = KeyRange::from_wire(request.key, request.range_end);
         let before = self.0.kvs.lock().len();
         self.0.kvs.lock().retain(|key, _| !range.contains(key));
@@ -255,17 +303,20 @@ impl Member for Fake {
         Ok(pb::DeleteRangeResponse { header: header(0), deleted, prev_kvs: Vec::new() })
     }
 
-    async fn txn(&self, _: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    async fn txn(&self, _: Permitted<pb::TxnRequest>) -> Result<pb::TxnResponse, Status> {
         Ok(pb::TxnResponse { header: header(0), succeeded: true, responses: Vec::new() })
     }
 
-    async fn compact(&self, _: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
+    async fn compact(
+        &self,
+        _: Permitted<pb::CompactionRequest>,
+    ) -> Result<pb::CompactionResponse, Status> {
         Err(errors::COMPACTED.status())
     }
 
     async fn lease_grant(
         &self,
-        request: pb::LeaseGrantRequest,
+        request: Permitted<pb::LeaseGrantRequest>,
     ) -> Result<pb::LeaseGrantResponse, Status> {
         let (id, ttl) = (request.id.max(1), request.ttl.max(2));
         Ok(pb::LeaseGrantResponse { header: header(0), id, ttl, error: String::new() })
@@ -273,18 +324,21 @@ impl Member for Fake {
 
     async fn lease_revoke(
         &self,
-        _: pb::LeaseRevokeRequest,
+        _: Permitted<pb::LeaseRevokeRequest>,
     ) -> Result<pb::LeaseRevokeResponse, Status> {
         Err(errors::LEASE_NOT_FOUND.status())
     }
 
-    async fn lease_renew(&self, lease: i64) -> Result<Led<Option<i64>>, Status> {
-        Ok(self.if_leading((lease == 1).then_some(60)))
+    async fn lease_renew(
+        &self,
+        request: &Permitted<pb::LeaseKeepAliveRequest>,
+    ) -> Result<Led<Option<i64>>, Status> {
+        Ok(self.if_leading((request.id == 1).then_some(60)))
     }
 
     async fn lease_time_to_live(
         &self,
-        request: pb::LeaseTimeToLiveRequest,
+        request: &Permitted<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Led<pb::LeaseTimeToLiveResponse>, Status> {
         let missing = pb::LeaseTimeToLiveResponse { id: request.id, ttl: -1, ..Default::default() };
         let keys = if request.keys { vec![Bytes::from_static(b"k")] } else { Vec::new() };
@@ -293,11 +347,14 @@ impl Member for Fake {
         Ok(self.if_leading(if request.id == 1 { found } else { missing }))
     }
 
-    async fn leases(&self) -> Result<Vec<i64>, Status> {
+    async fn leases(&self, _: &Permitted<pb::LeaseLeasesRequest>) -> Result<Vec<i64>, Status> {
         Ok(vec![1, 7])
     }
 
-    async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
+    async fn alarm(
+        &self,
+        request: Permitted<pb::AlarmRequest>,
+    ) -> Result<pb::AlarmResponse, Status> {
         if request.action() == pb::alarm_request::AlarmAction::Activate {
             let raised = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
             self.0.alarms.lock().push(raised);
@@ -309,7 +366,10 @@ impl Member for Fake {
         Ok(self.0.alarms.lock().clone())
     }
 
-    async fn members(&self) -> Result<Vec<pb::Member>, Status> {
+    async fn members(
+        &self,
+        _: &Permitted<pb::MemberListRequest>,
+    ) -> Result<Vec<pb::Member>, Status> {
         let membership = self.membership();
         let members = membership.members().map(|member| pb::Member {
             id: member.id.0,
@@ -321,11 +381,12 @@ impl Member for Fake {
         Ok(members.collect())
     }
 
-    async fn hash(&self) -> Result<u32, Status> {
+    async fn hash(&self, _: &Permitted<pb::HashRequest>) -> Result<u32, Status> {
         Ok(77)
     }
 
-    async fn hash_kv(&self, revision: i64) -> Result<HashKv, Status> {
+    async fn hash_kv(&self, request: &Permitted<pb::HashKvRequest>) -> Result<HashKv, Status> {
+        let revision = request.revision;
         let now = self.revision();
         if revision >= 1000 {
             return Err(errors::FUTURE_REV.status());
@@ -333,18 +394,21 @@ impl Member for Fake {
         Ok(HashKv { hash: 5, compact_revision: -1, hash_revision: revision.max(1), revision: now })
     }
 
-    async fn defragment(&self) -> Result<(), Status> {
+    async fn defragment(&self, _: &Permitted<pb::DefragmentRequest>) -> Result<(), Status> {
         Ok(())
     }
 
-    async fn snapshot(&self) -> Result<Arc<dyn SnapshotSource>, Status> {
+    async fn snapshot(
+        &self,
+        _: &Permitted<pb::SnapshotRequest>,
+    ) -> Result<Arc<dyn SnapshotSource>, Status> {
         Ok(Arc::new(Zeros(100_000)))
     }
 
     /// Echoes every message; `flood` answers with a megabyte in small messages.
     async fn watch(
         &self,
-        _: Call,
+        _: impl Doorkeeper,
         mut requests: impl RequestMessages,
         mut responses: impl ResponseSink,
     ) -> Result<(), Status> {

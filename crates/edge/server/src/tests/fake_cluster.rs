@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::fake::{Fake, MEMBER};
 use crate::cluster::{Cluster, Led};
 use crate::errors;
+use crate::gate::Permitted;
 use crate::member::Member as _;
 use crate::status::Status;
 
@@ -102,27 +103,27 @@ impl Cluster for Fake {
         *self.0.around.strict.lock()
     }
 
-    async fn change_membership(&self, change: Change) -> Result<Vec<OneMember>, Status> {
+    async fn change_membership(&self, change: Permitted<Change>) -> Result<Vec<OneMember>, Status> {
         let mut membership = self.0.around.membership.lock();
         membership
             .validate(&change, LEARNERS_DEFAULT)
             .map_err(|error| errors::from_text(error.to_string()))?;
-        membership.apply(change);
+        membership.apply(change.into_parts().0);
         Ok(membership.members().cloned().collect())
     }
 
-    async fn move_leader(&self, to: MemberId) -> Result<(), Status> {
-        self.0.around.moved.lock().push(to);
+    async fn move_leader(&self, to: Permitted<MemberId>) -> Result<(), Status> {
+        self.0.around.moved.lock().push(*to);
         Ok(())
     }
 
-    async fn set_downgrade(&self, downgrade: Downgrade) -> Result<(), Status> {
-        self.0.around.membership.lock().set_downgrade(downgrade);
+    async fn set_downgrade(&self, downgrade: Permitted<Downgrade>) -> Result<(), Status> {
+        self.0.around.membership.lock().set_downgrade(downgrade.into_parts().0);
         Ok(())
     }
 
-    async fn set_cluster_version(&self, version: Version) -> Result<(), Status> {
-        self.0.around.membership.lock().set_version(version);
+    async fn set_cluster_version(&self, version: Permitted<Version>) -> Result<(), Status> {
+        self.0.around.membership.lock().set_version(*version);
         Ok(())
     }
 

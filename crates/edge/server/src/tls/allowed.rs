@@ -50,7 +50,7 @@ impl Allowed {
 }
 
 /// The common name of a certificate: the last, if it has several.
-fn common_name(cert: &CertificateDer<'_>) -> Option<String> {
+pub(super) fn common_name(cert: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(cert).ok()?;
     let names = parsed.subject().iter_common_name();
     names.filter_map(|name| name.as_str().ok()).last().map(str::to_owned)

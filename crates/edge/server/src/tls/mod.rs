@@ -45,8 +45,10 @@ pub struct TlsFiles {
     /// `--trusted-ca-file`: PEM. Its presence alone makes client certificates
     /// required, as in etcd.
     pub trusted_ca_file: Option<PathBuf>,
-    /// `--client-cert-auth`.
+    /// `--client-cert-auth`, or a trusted CA file, which asks for certificates too.
     pub client_cert_auth: bool,
+    /// `--client-cert-auth` itself: the common name of who shows no token is a user's name.
+    pub common_name_is_user: bool,
     /// `--client-crl-file`: DER. Whose serial number is in it is not let in.
     pub crl_file: Option<PathBuf>,
     /// `--peer-cert-allowed-cn` and `-hostname`: whom of those that the authority signed.
@@ -69,6 +71,7 @@ impl TlsFiles {
             key_file: key_file.into(),
             trusted_ca_file: None,
             client_cert_auth: false,
+            common_name_is_user: false,
             crl_file: None,
             allowed: Allowed::default(),
             check_client_place: false,
@@ -130,6 +133,12 @@ impl Tls {
     /// The configuration for the next handshake.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.0.current()
+    }
+
+    /// The user that a client's verified certificate names; an empty one when it names none.
+    pub(crate) fn user_of(&self, shown: Option<&[CertificateDer<'static>]>) -> Option<String> {
+        let cert = shown?.first().filter(|_| self.0.files.common_name_is_user)?;
+        Some(allowed::common_name(cert).unwrap_or_default())
     }
 
     /// Checks of a client whose handshake is done that its certificates are not revoked,

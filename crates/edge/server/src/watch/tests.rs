@@ -8,6 +8,7 @@ use std::task::Waker;
 use mainstay_watch::Body;
 
 use super::*;
+use crate::gate::Permitted;
 use crate::status::Code;
 
 #[derive(Default)]
@@ -17,6 +18,8 @@ struct Desk {
     asked: Vec<Ask>,
     responses: VecDeque<Option<Response>>,
     sent: Vec<pb::WatchResponse>,
+    barred: Vec<Bytes>,
+    change: Option<Result<(), Status>>,
 }
 
 #[derive(Clone, Default)]
@@ -31,8 +34,34 @@ impl WatchLink for End {
         desk.room -= 1;
         desk.asked.push(ask);
     }
+    fn revision(&self) -> i64 {
+        9
+    }
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Response>> {
         self.0.borrow_mut().responses.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Doorkeeper for End {
+    fn admit(
+        &mut self,
+        create: pb::WatchCreateRequest,
+    ) -> Result<Permitted<pb::WatchCreateRequest>, Cow<'static, str>> {
+        self.may_see(&create.key, &create.range_end)?;
+        Ok(Permitted::of_a_member(create))
+    }
+    fn poll_changed(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        match self.0.borrow_mut().change.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+    fn may_see(&self, key: &Bytes, _: &Bytes) -> Result<(), Cow<'static, str>> {
+        let barred = self.0.borrow().barred.iter().any(|barred| barred == key);
+        if barred { Err("barred".into()) } else { Ok(()) }
+    }
+    fn is_watched(&self) -> bool {
+        true
     }
 }
 
@@ -53,7 +82,7 @@ impl ResponseSink for End {
 /// Polls a stream once, for as long as it finds something to do.
 fn poll(end: &End) -> Poll<Result<(), Status>> {
     let header = || Header { cluster_id: 1, member_id: 2, raft_term: 3 };
-    let future = serve(end.clone(), header, 1 << 20, end.clone(), end.clone());
+    let future = serve(end.clone(), header, 1 << 20, end.clone(), end.clone(), end.clone());
     std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn check(
     if !auth.is_enabled() {
         return Ok(());
     }
-    let asked = Asked { auth, leases, who };
+    let asked = Asked { auth, leases: Some(leases), who };
     match request {
         Request::Range(range) => auth.check_read(who, &range.key, &range.range_end),
         Request::Put(put) => asked.put(put),
@@ -47,10 +47,56 @@ pub(crate) fn check(
     }
 }
 
+/// Whether somebody may make a put, as far as the keys that it names go: a look before it
+/// is proposed. What hangs on its lease is looked at when it is applied.
+///
+/// # Errors
+/// Why not.
+pub fn put(auth: &Auth, who: &Identity, put: &pb::PutRequest) -> Result<(), AuthError> {
+    before(auth, who, |asked| asked.put(put))
+}
+
+/// As [`put`], for a deletion.
+///
+/// # Errors
+/// Why not.
+pub fn delete_range(
+    auth: &Auth,
+    who: &Identity,
+    delete: &pb::DeleteRangeRequest,
+) -> Result<(), AuthError> {
+    before(auth, who, |asked| asked.delete(delete))
+}
+
+/// As [`put`], for everything in a transaction.
+///
+/// # Errors
+/// Why not.
+pub fn txn(auth: &Auth, who: &Identity, txn: &pb::TxnRequest) -> Result<(), AuthError> {
+    before(auth, who, |asked| asked.txn(txn))
+}
+
+/// As [`put`], for a request about users and roles.
+///
+/// # Errors
+/// Why not.
+pub fn about_auth(auth: &Auth, who: &Identity, request: &AuthRequest) -> Result<(), AuthError> {
+    before(auth, who, |asked| asked.about_auth(request))
+}
+
+fn before(
+    auth: &Auth,
+    who: &Identity,
+    check: impl FnOnce(&Asked<'_>) -> Result<(), AuthError>,
+) -> Result<(), AuthError> {
+    if auth.is_enabled() { check(&Asked { auth, leases: None, who }) } else { Ok(()) }
+}
+
 /// A request in somebody's name.
 struct Asked<'a> {
     auth: &'a Auth,
-    leases: &'a Book,
+    /// `None` where they are not at hand: before a proposal.
+    leases: Option<&'a Book>,
     who: &'a Identity,
 }
 
@@ -96,10 +142,11 @@ impl Asked<'_> {
     /// hang on it. Root may at any auth revision. A lease that is not there is refused
     /// later, under its own name.
     fn lease(&self, id: LeaseId) -> Result<(), AuthError> {
-        if !self.leases.contains(id) || self.auth.check_admin(self.who).is_ok() {
+        let Some(leases) = self.leases.filter(|leases| leases.contains(id)) else { return Ok(()) };
+        if self.auth.check_admin(self.who).is_ok() {
             return Ok(());
         }
-        self.leases.keys(id).try_for_each(|key| self.auth.check_write(self.who, key, &POINT))
+        leases.keys(id).try_for_each(|key| self.auth.check_write(self.who, key, &POINT))
     }
 
     fn about_auth(&self, request: &AuthRequest) -> Result<(), AuthError> {

@@ -9,6 +9,7 @@ use mainstay_proto::{Message, etcdserverpb as pb, leasepb};
 
 use super::{BadBody, only_post};
 use crate::cluster::Led;
+use crate::gate::Permitted;
 use crate::grpc::Body;
 use crate::http::{Asked, Http, error, with_type};
 use crate::member::Member;
@@ -27,7 +28,8 @@ pub(super) async fn renew<M: Member>(http: &Http<M>, asked: Asked) -> Response<B
         Ok(request) => request,
         Err(refusal) => return refusal,
     };
-    match http.member.lease_renew(request.id).await {
+    let request = Permitted::of_a_member(request);
+    match http.member.lease_renew(&request).await {
         Ok(Led::Here(Some(ttl))) => {
             http.member.stats().leases_renewed.inc();
             message(&pb::LeaseKeepAliveResponse { header: None, id: request.id, ttl })
@@ -46,7 +48,7 @@ pub(super) async fn times<M: Member>(http: &Http<M>, asked: Asked) -> Response<B
     let Some(request) = request.lease_time_to_live_request else {
         return error(StatusCode::BAD_REQUEST, "error unmarshalling request");
     };
-    match http.member.lease_time_to_live(request).await {
+    match http.member.lease_time_to_live(&Permitted::of_a_member(request)).await {
         // A lease that exists was granted with some time.
         Ok(Led::Here(times)) if times.granted_ttl == 0 => error(StatusCode::NOT_FOUND, NOT_FOUND),
         Ok(Led::Here(times)) => {
