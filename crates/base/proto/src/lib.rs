@@ -60,3 +60,10 @@ pub mod mainstaypb {
 pub mod health {
     include!("generated/grpc.health.v1.rs");
 }
+
+mod rpcs {
+    include!("generated/rpcs.rs");
+}
+
+/// The path of every call of every service in the `.proto` files.
+pub use rpcs::RPCS;

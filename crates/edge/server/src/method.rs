@@ -3,6 +3,8 @@
 //! Routing, metric labels, the learner's allow list and the tests read this
 //! table. A call without a row does not exist.
 
+use mainstay_proto::RPCS;
+
 /// How many messages flow each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -78,6 +80,9 @@ macro_rules! methods {
         #[expect(missing_docs, reason = "the names are etcd's own, in the table below")]
         pub enum Rpc { $($rpc),* }
 
+        /// The paths of the table.
+        const PATHS: &[&str] = &[$($path),*];
+
         /// The table, in the order of [`Rpc`].
         pub static METHODS: &[Method] = &[
             $(Method { rpc: Rpc::$rpc, path: $path, kind: Kind::$kind, rule: Rule::$rule }),*
@@ -133,6 +138,54 @@ methods! {
     HealthList Unary Open "/grpc.health.v1.Health/List";
     UpgradeStatus Unary User "/mainstaypb.Upgrade/Status";
     UpgradeFinalize Unary Root "/mainstaypb.Upgrade/Finalize";
+}
+
+/// Calls in the `.proto` files that nobody serves: they have no row, and are refused as
+/// unknown.
+const UNSERVED: &[&str] = &[
+    "/v3lockpb.Lock/Lock",
+    "/v3lockpb.Lock/Unlock",
+    "/v3electionpb.Election/Campaign",
+    "/v3electionpb.Election/Proclaim",
+    "/v3electionpb.Election/Leader",
+    "/v3electionpb.Election/Observe",
+    "/v3electionpb.Election/Resign",
+];
+
+// A call that is new in the `.proto` files needs a row here, with its rule, before anything
+// compiles.
+const _: () = {
+    let mut n = 0;
+    while n < RPCS.len() {
+        let known = holds(PATHS, RPCS[n]) || holds(UNSERVED, RPCS[n]);
+        assert!(known, "a call of the .proto files has no row in the table");
+        n += 1;
+    }
+    let mut n = 0;
+    while n < PATHS.len() {
+        assert!(holds(RPCS, PATHS[n]), "a row of the table is no call of the .proto files");
+        assert!(!holds(UNSERVED, PATHS[n]), "a call that is served is called unserved");
+        n += 1;
+    }
+};
+
+const fn holds(list: &[&str], wanted: &str) -> bool {
+    let mut n = 0;
+    while n < list.len() {
+        if same(list[n].as_bytes(), wanted.as_bytes()) {
+            return true;
+        }
+        n += 1;
+    }
+    false
+}
+
+const fn same(one: &[u8], other: &[u8]) -> bool {
+    let mut n = 0;
+    while n < one.len() && n < other.len() && one[n] == other[n] {
+        n += 1;
+    }
+    n == one.len() && n == other.len()
 }
 
 impl Rpc {

@@ -1,5 +1,6 @@
 //! The whole server over a member made of a few maps.
 
+mod auth;
 mod client;
 mod cluster;
 mod fake;

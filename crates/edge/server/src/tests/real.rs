@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::client::{Client, frame, get, next_message, run};
 use super::fake::{host, local};
 use super::net::scratch;
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, Login};
 use crate::errors;
 use crate::server::{Server, ServerConfig, Serving};
 
@@ -31,6 +31,15 @@ impl Member {
     }
 
     pub(super) fn start_with(name: &str, options: Options, config: ServerConfig) -> Member {
+        Member::start_logging_in(name, options, config, Login::default())
+    }
+
+    pub(super) fn start_logging_in(
+        name: &str,
+        options: Options,
+        config: ServerConfig,
+        login: Login,
+    ) -> Member {
         let dir = scratch(name);
         let options = Options { data_dir: dir.join("data"), ..options };
         let clock = Arc::new(OsClock::new());
@@ -38,8 +47,8 @@ impl Member {
             Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), Arc::new(Alone))
                 .expect("the member boots");
         run(driver.ready());
-        let server =
-            Server::bind(config, Bridge::new(driver.handle())).expect("the listeners bind");
+        let bridge = Bridge::new(driver.handle()).with_login(login);
+        let server = Server::bind(config, bridge).expect("the listeners bind");
         let address = host(&server.client_urls()[0]);
         let serving = server.serve().expect("the shards start");
         Member { dir, driver: Some(driver), serving: Some(serving), address }
