@@ -36,6 +36,9 @@ const QUEUE_MAX: usize = 1024;
 /// Questions among them: the rest of the room is for what must not be refused, so that
 /// nobody who works on raft waits for it.
 const QUESTIONS_MAX: usize = QUEUE_MAX / 2;
+/// Revisions that a compaction deletes in a second, at most: their pages are written again beside
+/// the log, of which nobody should have to wait for more than a slice.
+const COMPACTED_A_SECOND: u32 = 20_000;
 /// Entries of a turn, so that the first reply of many does not wait for the last.
 const TURN_ENTRIES_MAX: usize = 256;
 
@@ -518,7 +521,8 @@ impl Applier {
         if slice.finished {
             self.end_compaction(slice.revision);
         } else {
-            self.slice_due = Some(now + self.shared.options.compaction_pause);
+            let rest = Duration::from_secs(slice.deleted as u64) / COMPACTED_A_SECOND;
+            self.slice_due = Some(now + rest.max(self.shared.options.compaction_pause));
         }
     }
 

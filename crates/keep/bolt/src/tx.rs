@@ -21,6 +21,9 @@ use crate::page::{
 use crate::pager::Pager;
 use crate::split::{Fill, cut};
 
+/// Leaves that were rewritten for what they lost are joined up to so many pages, and cut again.
+const JOINED_PAGES_MAX: usize = 64;
+
 /// A node in memory, not yet cut into pages.
 pub(crate) struct Open {
     kind: Kind,
@@ -36,10 +39,12 @@ pub(crate) struct Open {
 impl Open {
     /// What follows `self` in the same parent becomes part of it.
     fn join(&mut self, right: Open) {
+        let dense = self.sociable && right.sociable;
         self.elems.extend(right.elems);
         self.shrunk |= right.shrunk;
         self.sociable |= right.sociable;
-        self.fill = right.fill;
+        // Nothing was put between their keys.
+        self.fill = if dense { Fill::Append } else { right.fill };
     }
 }
 
@@ -275,8 +280,9 @@ impl Tx<'_> {
 
     /// Drops empty nodes and joins those that became too small with a neighbour: the rewritten
     /// one to the right, else the left one, else the right one. Rewritten neighbours that fit one
-    /// page are joined in any case: that costs nothing, as both are written anyway, and what a
-    /// compaction leaves behind is dense.
+    /// page are joined in any case, and leaves that both lost something also when it takes more:
+    /// that costs nothing, as all are written anyway, and what a compaction leaves behind is dense
+    /// and less to write.
     fn balance(&mut self, mut parts: VecDeque<Part>) -> Result<Vec<Part>> {
         let mut done: Vec<Part> = Vec::with_capacity(parts.len());
         while let Some(part) = parts.pop_front() {
@@ -312,11 +318,13 @@ impl Tx<'_> {
         Ok(done)
     }
 
-    /// Whether a rewritten node and its rewritten neighbour should be one, and fit a page.
+    /// Whether a rewritten node and its rewritten neighbour should be one.
     fn fit_together(&self, open: &Open, right: &Part) -> bool {
         let Part::Open(right) = right else { return false };
         let size = node_size(&open.elems) + node_size(&right.elems) - HEADER;
-        (open.sociable || right.sociable) && size <= self.pager.page_size
+        let dense = open.kind == Kind::Leaf && open.sociable && right.sociable;
+        let most = if dense { JOINED_PAGES_MAX } else { 1 } * self.pager.page_size;
+        (open.sociable || right.sociable) && size <= most
     }
 
     /// bbolt's rule: below a quarter of a page after a deletion, or a branch of one.
