@@ -24,6 +24,9 @@ use crate::show::{complain, say};
 
 /// Bytes of the checksum behind the db.
 const TRAILER: usize = 32;
+/// So much is written before it is synced: a server on the same disk must not wait until
+/// gigabytes have left the cache.
+const SYNC_EVERY_BYTES: u64 = 1 << 20;
 
 /// Writes a snapshot of one endpoint to a file.
 pub(crate) async fn save(session: &Session) -> Result<(), Failure> {
@@ -93,12 +96,16 @@ async fn receive(session: &Session, endpoint: &str, part: &Path) -> Result<Strin
     };
     let mut sum = TrailingSum::default();
     let mut version = String::new();
-    let mut received = 0u64;
+    let (mut received, mut synced) = (0u64, 0u64);
     let mut progress = Progress::new();
     while let Some(piece) = stream.message().await.map_err(|s| broken(status_text(&s)))? {
         file.write_all(&piece.blob).map_err(could_not)?;
         sum.update(&piece.blob);
         received += piece.blob.len() as u64;
+        if received - synced >= SYNC_EVERY_BYTES {
+            file.sync_data().map_err(could_not)?;
+            synced = received;
+        }
         if !piece.version.is_empty() {
             version = piece.version;
         }
