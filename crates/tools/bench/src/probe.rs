@@ -25,6 +25,10 @@ const CALM: Duration = Duration::from_millis(50);
 const CALM_PATIENCE: Duration = Duration::from_secs(20);
 /// A call that takes longer is not waited for.
 const LONGEST: Duration = Duration::from_secs(120);
+/// Probes end by themselves after this.
+const PROBED: Duration = Duration::from_secs(900);
+/// What a server answers that gives a request up after its own patience (UNAVAILABLE).
+const GIVEN_UP: &str = "14";
 
 /// What the probes saw: reads, then puts.
 pub(crate) struct Gap {
@@ -120,6 +124,8 @@ pub(crate) struct Probes {
 struct Seen {
     /// When each probe was meant to start and when it was answered.
     waits: Vec<(Instant, Instant)>,
+    /// How many of them were given up by the server.
+    given_up: u64,
     failed: Option<WireError>,
 }
 
@@ -127,7 +133,7 @@ impl Probes {
     /// Starts puts, or reads.
     pub(crate) async fn start(endpoint: &Endpoint, put: bool) -> Result<Probes, WireError> {
         let connection = Connection::open(endpoint).await?;
-        let pace = Pace::start(RATE, Instant::now() + CALM_PATIENCE + QUIET + LONGEST)?;
+        let pace = Pace::start(RATE, Instant::now() + PROBED)?;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (path, framed) = request(put);
         let tasks = (0..IN_FLIGHT)
@@ -144,6 +150,12 @@ impl Probes {
     pub(crate) fn stop(self) -> Result<Vec<(Instant, Instant)>, WireError> {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.given_up > 0 {
+            say(&format!(
+                "{} probes were given up by the server; their wait counts",
+                seen.given_up
+            ));
+        }
         match seen.failed.take() {
             Some(error) => Err(error),
             None => Ok(std::mem::take(&mut seen.waits)),
@@ -174,6 +186,10 @@ async fn probe(
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(_) => seen.waits.push((meant, Instant::now())),
+            Err(WireError::Status { code, .. }) if code == GIVEN_UP => {
+                seen.given_up += 1;
+                seen.waits.push((meant, Instant::now()));
+            }
             Err(error) => {
                 seen.failed = Some(error);
                 return;
