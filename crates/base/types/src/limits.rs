@@ -76,6 +76,9 @@ pub const LEARNERS_DEFAULT: usize = 1;
 pub const SINK_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that a connection gathers before it writes in the middle of a turn (ours).
 pub const CONNECTION_GATHER_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of JSON that all shards together hold for clients of the gateway whose requests are
+/// not complete (ours; etcd has no bound).
+pub const GATEWAY_TEXT_BYTES_MAX: usize = 32 << 20;
 /// Largest header block of a request in bytes (ours; Go: 1 MiB for HTTP, 16 MiB for gRPC).
 pub const HEADER_BYTES_MAX: usize = 256 * 1024;
 /// Versions that `client-api-version` may name before they are counted as `other` (ours).

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod errors;
 mod forward;
 mod gate;
+mod gateway;
 mod grpc;
 mod http;
 pub mod member;

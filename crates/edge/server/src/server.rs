@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mainstay_types::limits::{GRPC_OVERHEAD_BYTES, RESERVED_FDS};
+use mainstay_types::limits::{GATEWAY_TEXT_BYTES_MAX, GRPC_OVERHEAD_BYTES, RESERVED_FDS};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::gateway::Gateway;
 use crate::grpc::Limits;
 use crate::http::{Access, Http};
 use crate::member::Member;
@@ -52,6 +53,8 @@ pub struct ServerConfig {
     pub peer_write_timeout: Duration,
     /// `--host-whitelist` and `--cors`.
     pub access: Access,
+    /// `--enable-grpc-gateway`: whether client listeners serve JSON below `/v3/`.
+    pub gateway: bool,
     /// `--warning-unary-request-duration`.
     pub slow_request: Duration,
     /// `--metrics=extensive`: how long calls take is counted too.
@@ -78,6 +81,7 @@ impl Default for ServerConfig {
             keepalive: Keepalive::default(),
             peer_write_timeout: Duration::from_secs(5),
             access: Access::default(),
+            gateway: true,
             slow_request: Duration::from_millis(300),
             extensive_metrics: false,
             features: Vec::new(),
@@ -295,13 +299,22 @@ impl<M: Member> Server<M> {
         move || {
             let max = member.settings().max_request_bytes + GRPC_OVERHEAD_BYTES;
             let cells = GrpcCells::new(Arc::clone(&registry.shards[number]));
-            let http = Http { member: member.clone(), access, registry: Arc::clone(&registry) };
+            let message_bytes = usize::try_from(max).unwrap_or(usize::MAX);
+            let room = GATEWAY_TEXT_BYTES_MAX / registry.shards.len().max(1);
+            let services = Services::new(
+                member.clone(),
+                Arc::clone(&registry),
+                stop.clone(),
+                config.slow_request,
+            );
+            let gateway = || Gateway::new(services.clone(), &cells, message_bytes, room);
+            let gateway = config.gateway.then(gateway);
             Seat {
-                services: Services::new(member, registry, stop.clone(), config.slow_request),
-                http,
+                http: Http { member, access, registry, gateway },
+                services,
                 cells,
                 listeners,
-                limits: Limits { message_bytes: usize::try_from(max).unwrap_or(usize::MAX) },
+                limits: Limits { message_bytes },
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.keepalive,
                 peer_write_timeout: config.peer_write_timeout,

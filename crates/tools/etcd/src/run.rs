@@ -322,6 +322,7 @@ fn server_config(config: &Config) -> ServerConfig {
         keepalive: Keepalive { interval, timeout: config.keepalive.timeout },
         slow_request: config.warning_unary_request_duration,
         access: Access { hosts: config.host_whitelist.clone(), origins: config.cors.clone() },
+        gateway: config.enable_grpc_gateway,
         extensive_metrics: config.metrics_extensive,
         features: features(config),
         ..ServerConfig::default()

@@ -15,6 +15,7 @@ use mainstay_types::limits::SINK_BYTES_MAX;
 
 use super::frame::Frame;
 use super::serve::trailers;
+use crate::gateway::Lines;
 use crate::metrics::grpc::Tally;
 use crate::raft_face::{OpenAnswer, RaftBody};
 use crate::status::Status;
@@ -30,6 +31,8 @@ pub(crate) enum Body {
     Unary(Option<Frame>, Option<HeaderMap>),
     /// What a handler sends while it runs, then trailers.
     Stream(Box<Streaming>),
+    /// The same, as lines of JSON.
+    Lines(Box<Lines>),
     /// Raft's, which knows nothing of gRPC; counted while it is open.
     Raft(RaftBody, #[expect(dead_code, reason = "dropped with the body")] OpenAnswer),
 }
@@ -50,6 +53,10 @@ impl http_body::Body for Body {
                 None => trailers.take().map(HttpFrame::trailers),
             },
             Body::Stream(streaming) => return streaming.poll_frame(cx).map(|frame| frame.map(Ok)),
+            Body::Lines(lines) => {
+                let line = std::task::ready!(lines.poll_next(cx));
+                line.map(|line| HttpFrame::data(Frame::plain(line.into())))
+            }
             Body::Raft(body, _) => {
                 let frame = std::task::ready!(body.as_mut().poll_frame(cx));
                 frame.map(|Ok(frame)| frame.map_data(Frame::plain))
@@ -64,6 +71,7 @@ impl http_body::Body for Body {
             Body::Plain(data) => data.is_none(),
             Body::Unary(message, trailers) => message.is_none() && trailers.is_none(),
             Body::Stream(streaming) => streaming.phase == Phase::Over,
+            Body::Lines(lines) => lines.is_over(),
             Body::Raft(body, _) => body.is_end_stream(),
         }
     }
@@ -72,7 +80,7 @@ impl http_body::Body for Body {
         match self {
             Body::Plain(Some(data)) => SizeHint::with_exact(data.remaining() as u64),
             Body::Empty | Body::Plain(None) => SizeHint::with_exact(0),
-            Body::Unary(..) | Body::Stream(_) => SizeHint::default(),
+            Body::Unary(..) | Body::Stream(_) | Body::Lines(_) => SizeHint::default(),
             Body::Raft(body, _) => body.size_hint(),
         }
     }
@@ -88,6 +96,14 @@ pub(crate) struct Streaming {
     waiting: Rc<RefCell<Waiting>>,
     tally: Tally,
     phase: Phase,
+}
+
+/// What a handler sends.
+pub(crate) enum Sent {
+    /// A message, with gRPC's prefix.
+    Message(Frame),
+    /// How it has ended.
+    End(Result<(), Status>),
 }
 
 #[derive(PartialEq, Eq)]
@@ -181,18 +197,28 @@ impl Streaming {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<HttpFrame<Frame>>> {
+        self.poll_next(cx).map(|sent| {
+            sent.map(|sent| match sent {
+                Sent::Message(frame) => HttpFrame::data(frame),
+                Sent::End(result) => HttpFrame::trailers(trailers(&result)),
+            })
+        })
+    }
+
+    /// What the handler has sent next; `None` after its end.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         if self.waiting.borrow().frames.is_empty() {
             self.poll_handler(cx);
         }
         if let Some(frame) = self.take() {
-            return Poll::Ready(Some(HttpFrame::data(frame)));
+            return Poll::Ready(Some(Sent::Message(frame)));
         }
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running => {
                 self.phase = Phase::Running;
                 Poll::Pending
             }
-            Phase::Ended(result) => Poll::Ready(Some(HttpFrame::trailers(trailers(&result)))),
+            Phase::Ended(result) => Poll::Ready(Some(Sent::End(result))),
             Phase::Over => Poll::Ready(None),
         }
     }

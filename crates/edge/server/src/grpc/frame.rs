@@ -30,6 +30,13 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Leaves gRPC's prefix out, for who sends the message in another form.
+    pub(crate) fn skip_prefix(&mut self) {
+        self.prefix_sent = PREFIX_BYTES;
+    }
+}
+
 /// The prefix of an uncompressed message.
 pub(crate) fn prefix(len: usize) -> [u8; PREFIX_BYTES] {
     let len = u32::try_from(len).expect("responses are bounded far below 4 GiB");

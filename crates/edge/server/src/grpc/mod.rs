@@ -8,7 +8,7 @@ mod frame;
 mod messages;
 mod percent;
 mod serve;
-mod timeout;
+pub(crate) mod timeout;
 
 use std::future::Future;
 
@@ -18,9 +18,9 @@ use crate::call::Call;
 use crate::status::Status;
 use crate::stream::{RequestMessages, ResponseSink};
 
-pub(crate) use body::Body;
+pub(crate) use body::{Body, Sent, Streaming};
 pub(crate) use frame::Frame;
-pub(crate) use serve::{Limits, is_grpc, serve};
+pub(crate) use serve::{Limits, Only, is_grpc, serve, streaming, unary};
 
 /// What is served.
 pub(crate) trait Service: Clone + 'static {

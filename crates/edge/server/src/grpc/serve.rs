@@ -71,9 +71,10 @@ where
         Ok(Some(Ok(message))) if method.kind == Kind::ServerStream => {
             let mut tally = Tally::start(cells, method);
             tally.received(message.len());
-            Box::pin(server_stream(service.clone(), call, message, tally)).await
+            let streaming = streaming(service.clone(), call, Only(Some(message)), tally);
+            Box::pin(begin(streaming)).await
         }
-        Ok(Some(Ok(message))) => unary(service, &call, message, cells).await,
+        Ok(Some(Ok(message))) => answer(service, &call, message, cells).await,
     }
 }
 
@@ -115,7 +116,7 @@ fn admit(
     Ok((method, timeout))
 }
 
-async fn unary<S: Service>(
+async fn answer<S: Service>(
     service: &S,
     call: &Call,
     message: Bytes,
@@ -125,10 +126,7 @@ async fn unary<S: Service>(
     tally.received(message.len());
     let mut out = BytesMut::with_capacity(UNARY_BYTES_GUESS);
     out.put_bytes(0, PREFIX_BYTES);
-    let answer = within(call.timeout, service.unary(call, message, &mut out)).await;
-    let result = answer.and_then(|result| result);
-    tally.end(&result);
-    if let Err(status) = result {
+    if let Err(status) = unary(service, call, message, &mut out, &mut tally).await {
         return refused(StatusCode::OK, &status);
     }
     let len = out.len() - PREFIX_BYTES;
@@ -139,17 +137,22 @@ async fn unary<S: Service>(
     respond(Body::Unary(Some(message), Some(trailers(&Ok(())))))
 }
 
+/// Makes a unary call for as long as its client waits; the answer is appended to `out`.
+pub(crate) async fn unary<S: Service>(
+    service: &S,
+    call: &Call,
+    message: Bytes,
+    out: &mut BytesMut,
+    tally: &mut Tally,
+) -> Result<(), Status> {
+    let answer = within(call.timeout, service.unary(call, message, out)).await;
+    let result = answer.and_then(|result| result);
+    tally.end(&result);
+    result
+}
+
 /// First capacity of a unary answer: a header and a small value.
 const UNARY_BYTES_GUESS: usize = 256;
-
-async fn server_stream<S: Service>(
-    service: S,
-    call: Call,
-    message: Bytes,
-    tally: Tally,
-) -> Response<Body> {
-    run(service, call, Only(Some(message)), tally).await
-}
 
 async fn stream<S, B>(
     service: S,
@@ -163,22 +166,26 @@ where
 {
     let tally = Tally::start(cells, call.method);
     let counted = Counted { messages, cells: Rc::clone(cells), method: call.method };
-    run(service, call, counted, tally).await
+    begin(streaming(service, call, counted, tally)).await
 }
 
-async fn run<S: Service>(
+/// A streaming call, which runs for as long as its client waits.
+pub(crate) fn streaming<S: Service>(
     service: S,
     call: Call,
     requests: impl crate::stream::RequestMessages,
     tally: Tally,
-) -> Response<Body> {
+) -> Streaming {
     let (sink, outlet) = Outlet::new();
     let timeout = call.timeout;
     let handler = async move {
         let serving = service.stream(call, requests, sink);
         within(timeout, serving).await.and_then(|result| result)
     };
-    let mut streaming = Streaming::new(Box::pin(handler), outlet, tally);
+    Streaming::new(Box::pin(handler), outlet, tally)
+}
+
+async fn begin(mut streaming: Streaming) -> Response<Body> {
     match streaming.first().await {
         Some(result) => respond_with_trailers(&result),
         None => respond(Body::Stream(Box::new(streaming))),
@@ -186,7 +193,7 @@ async fn run<S: Service>(
 }
 
 /// The one message of a call whose client sends only one.
-struct Only(Option<Bytes>);
+pub(crate) struct Only(pub(crate) Option<Bytes>);
 
 impl crate::stream::RequestMessages for Only {
     fn poll_next(

@@ -26,7 +26,7 @@ impl Access {
     /// Refuses a plain request under a host name that is not ours, against DNS
     /// rebinding (CVE-2018-5702). TLS has checked the name already.
     pub(super) fn refuse(&self, asked: &Asked) -> Option<Response<Body>> {
-        if asked.tls || is_open(&self.hosts) {
+        if asked.peer.tls || is_open(&self.hosts) {
             return None;
         }
         let host = host_of(asked);

@@ -5,6 +5,7 @@ mod health;
 mod peer;
 mod vars;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,10 +14,13 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mainstay_types::SPOKEN_VERSION;
 
+use crate::call::Peer;
+use crate::gateway::{self, Gateway, Takeover};
 use crate::grpc::{Body, Frame};
 use crate::member::Member;
 use crate::metrics::Registry;
 use crate::net::listener::Face;
+use crate::services::Services;
 
 pub use access::Access;
 pub(crate) use health::HealthCells;
@@ -26,16 +30,20 @@ pub(crate) struct Http<M> {
     pub(crate) member: M,
     pub(crate) access: Arc<Access>,
     pub(crate) registry: Arc<Registry>,
+    /// Unless it is turned off (`--enable-grpc-gateway`).
+    pub(crate) gateway: Option<Gateway<Services<M>>>,
 }
 
 /// A request. Only endpoints for other members read its body.
 pub(crate) struct Asked {
     pub(crate) face: Face,
-    /// Whether it came over TLS.
-    pub(crate) tls: bool,
+    /// Who asks.
+    pub(crate) peer: Rc<Peer>,
     pub(crate) request: Request<()>,
     /// Not read yet; `None` once taken.
     pub(crate) body: Option<Incoming>,
+    /// Where the connection may go on as something else than HTTP.
+    pub(crate) takeover: Option<Takeover>,
 }
 
 impl Asked {
@@ -74,16 +82,19 @@ fn decode(text: &str) -> String {
 }
 
 /// Answers a request.
-pub(crate) async fn answer<M: Member>(http: &Http<M>, asked: Asked) -> Response<Body> {
+pub(crate) async fn answer<M: Member>(http: &Http<M>, mut asked: Asked) -> Response<Body> {
     match asked.face {
         Face::Client | Face::ClientHttp => {
             if let Some(refusal) = http.access.refuse(&asked) {
                 return refusal;
             }
+            if let Some(refusal) = refuse_certificate(http, &asked) {
+                return refusal;
+            }
             let mut response = if asked.request.method() == Method::OPTIONS {
                 Response::new(Body::Empty)
             } else {
-                client(http, &asked).await
+                client(http, &mut asked).await
             };
             http.access.allow_origin(&asked, response.headers_mut());
             response
@@ -94,7 +105,24 @@ pub(crate) async fn answer<M: Member>(http: &Http<M>, asked: Asked) -> Response<
     }
 }
 
-async fn client<M: Member>(http: &Http<M>, asked: &Asked) -> Response<Body> {
+/// A client that believes itself known by its certificate is not told what somebody else may
+/// see: the gateway knows nobody by a certificate.
+fn refuse_certificate<M: Member>(http: &Http<M>, asked: &Asked) -> Option<Response<Body>> {
+    asked.peer.common_name.as_ref()?;
+    http.gateway.as_ref()?;
+    gateway::below(asked.path())?;
+    let text = "CommonName of client sending a request against gateway will be ignored and not \
+                used as expected";
+    http.member.auth_enabled().then(|| error(StatusCode::BAD_REQUEST, text))
+}
+
+async fn client<M: Member>(http: &Http<M>, asked: &mut Asked) -> Response<Body> {
+    if let Some(gateway) = &http.gateway
+        && let Some(path) = gateway::below(asked.path())
+    {
+        // Boxed: other endpoints would otherwise carry its room along.
+        return Box::pin(gateway.answer(asked, &path)).await;
+    }
     match asked.path() {
         "/version" => version(http, asked),
         "/debug/vars" => vars::answer(http, asked),
@@ -147,7 +175,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const SNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// What Go's `http.Error` sends: the text, a newline, and no guessing of its type.
-fn error(status: StatusCode, text: &str) -> Response<Body> {
+pub(crate) fn error(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = with_type(TEXT, format!("{text}\n"));
     *response.status_mut() = status;
     response.headers_mut().insert(SNIFF, HeaderValue::from_static("nosniff"));
@@ -164,7 +192,7 @@ mod tests {
 
     fn asked(uri: &str) -> Asked {
         let request = Request::builder().uri(uri).body(()).expect("a request");
-        Asked { face: Face::Client, tls: false, request, body: None }
+        Asked { face: Face::Client, peer: Rc::default(), request, body: None, takeover: None }
     }
 
     #[test]

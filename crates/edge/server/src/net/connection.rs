@@ -6,7 +6,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -25,6 +25,7 @@ use super::rewound::{Opening, Rewound};
 use super::shard::{Seat, Stop};
 use super::socket::Socket;
 use crate::call::Peer;
+use crate::gateway::Takeover;
 use crate::grpc::{self, Body};
 use crate::http::{self as face, Asked};
 use crate::member::Member;
@@ -141,20 +142,45 @@ where
             let gather = Gather::new(Forgiving::new(io));
             let io = TokioIo::new(gather.clone());
             let connection = http2_builder(seat).serve_connection(io, service);
-            drive(connection, gather, &seat.stop).await
+            drive(pin!(connection), &gather, &seat.stop).await
         }
-        Opening::Http1 | Opening::Tls => {
-            let service = service_fn(move |request| http1_request(Rc::clone(&route), request));
-            let gather = Gather::new(io);
-            let io = TokioIo::new(gather.clone());
-            let connection = http1_builder().serve_connection(io, service);
-            drive(connection, gather, &seat.stop).await
-        }
+        Opening::Http1 | Opening::Tls => speak_http1(seat, route, io).await,
         Opening::Nothing => Ok(()),
     };
     if let Err(error) = outcome {
         tracing::debug!(error = %error, "connection ended");
     }
+}
+
+/// Speaks HTTP/1, and whatever a request has switched the connection to after that.
+async fn speak_http1<M, IO>(seat: &Seat<M>, route: Rc<Route<M>>, io: IO) -> hyper::Result<()>
+where
+    M: Member,
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let takeover = Takeover::default();
+    let slot = takeover.clone();
+    let service = service_fn(move |request| {
+        Box::pin(http1_request(Rc::clone(&route), Some(slot.clone()), request))
+    });
+    let mut gather = Gather::new(io);
+    let io = TokioIo::new(gather.clone());
+    let mut connection = http1_builder().serve_connection(io, service);
+    drive(Pin::new(&mut connection), &gather, &seat.stop).await?;
+    match takeover.take() {
+        None => {
+            let shutdown = poll_fn(|cx| Pin::new(&mut gather).poll_shutdown(cx));
+            let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, shutdown).await;
+        }
+        Some(session) => {
+            let hyper::server::conn::http1::Parts { io, read_buf, .. } = connection.into_parts();
+            drop(gather);
+            if let Some(io) = io.into_inner().into_inner() {
+                session(Box::new(io), read_buf).await;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a connection's requests have in common.
@@ -180,11 +206,12 @@ async fn http2_request<M: Member>(
         return Ok(grpc::serve(&seat.services, limits, &seat.cells, &route.peer, request).await);
     }
     // Boxed: every call of every client would otherwise carry its room along.
-    Box::pin(http1_request(route, request)).await
+    Box::pin(http1_request(route, None, request)).await
 }
 
 async fn http1_request<M: Member>(
     route: Rc<Route<M>>,
+    takeover: Option<Takeover>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     if route.face == Face::Peer
@@ -197,7 +224,8 @@ async fn http1_request<M: Member>(
     }
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, ());
-    let asked = Asked { face: route.face, tls: route.peer.tls, request, body: Some(body) };
+    let (face, peer) = (route.face, Rc::clone(&route.peer));
+    let asked = Asked { face, peer, request, body: Some(body), takeover };
     Ok(face::answer(&route.seat.http, asked).await)
 }
 
@@ -224,7 +252,9 @@ fn http1_builder() -> http1::Builder {
 }
 
 /// hyper's connections, of either version.
-trait Connection: Future<Output = hyper::Result<()>> {
+trait Connection {
+    /// Runs it to its end. HTTP/1 leaves it to the caller to close the socket.
+    fn poll_run(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
     fn wind_down(self: Pin<&mut Self>);
 }
 
@@ -235,7 +265,13 @@ where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     B: http_body::Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S: Unpin,
+    S::Future: Unpin,
 {
+    fn poll_run(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.get_mut().poll_without_shutdown(cx)
+    }
+
     fn wind_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -250,18 +286,25 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
 {
+    fn poll_run(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.poll(cx)
+    }
+
     fn wind_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
 /// Polls hyper, then writes what it gathered, once.
-async fn drive<C, IO>(connection: C, io: Gather<IO>, stop: &Stop) -> hyper::Result<()>
+async fn drive<C, IO>(
+    mut connection: Pin<&mut C>,
+    io: &Gather<IO>,
+    stop: &Stop,
+) -> hyper::Result<()>
 where
     C: Connection,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut connection = pin!(connection);
     let mut stopping = pin!(stop.wait());
     let mut watched = false;
     let mut winding_down = false;
@@ -274,7 +317,7 @@ where
                 connection.as_mut().wind_down();
             }
         }
-        let outcome = connection.as_mut().poll(cx);
+        let outcome = connection.as_mut().poll_run(cx);
         match io.poll_write_out(cx) {
             // hyper will see the same error when it next reads.
             Poll::Ready(Err(_)) => Poll::Ready(Ok(())),

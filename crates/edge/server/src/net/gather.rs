@@ -37,6 +37,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gather<IO> {
         Gather(Rc::new(RefCell::new(Inner { io, gathered: Vec::new(), written: 0 })))
     }
 
+    /// The IO itself, once nobody else holds it; what was gathered has been written out.
+    pub(crate) fn into_inner(self) -> Option<IO> {
+        Rc::try_unwrap(self.0).ok().map(|inner| inner.into_inner().io)
+    }
+
     /// Writes what was gathered. Pending keeps the rest and wakes the task when
     /// the socket takes more.
     pub(crate) fn poll_write_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

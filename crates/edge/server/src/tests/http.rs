@@ -86,7 +86,7 @@ fn other_methods_and_other_paths() {
             assert_eq!((status, body.as_str()), (405, "Method Not Allowed\n"));
             assert!(head.contains("allow: get"), "{head}");
         }
-        for path in ["/", "/nope", "/v3/kv/range", "/v2/keys", "/raft/probing"] {
+        for path in ["/", "/nope", "/v3", "/v3alpha/kv/range", "/v2/keys", "/raft/probing"] {
             let (status, _, body) = get(&server.address(), path).await;
             assert_eq!((status, body.as_str()), (404, "404 page not found\n"), "{path}");
         }
