@@ -35,6 +35,9 @@ pub enum ConnectError {
     /// TLS cannot be set up.
     #[error("tls: {0}")]
     Tls(#[from] rustls::Error),
+    /// The server does not let this user in.
+    #[error("{}", .0.message())]
+    Refused(#[from] tonic::Status),
     /// Nobody answers.
     #[error("{0}")]
     Transport(#[from] tonic::transport::Error),

@@ -5,6 +5,7 @@
 //! `host:port`).
 
 mod connect;
+mod login;
 
 /// Generated stubs.
 pub mod stubs {
@@ -37,11 +38,16 @@ use stubs::etcdserverpb::{
     auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
     lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 pub use connect::ConnectError;
+pub use login::{Login, Shown};
 
 use stubs::mainstaypb::upgrade_client::UpgradeClient;
+
+/// What a cluster without authentication says to who logs in.
+const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -63,6 +69,8 @@ pub struct Options {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Take any server certificate.
     pub skip_verify: bool,
+    /// What is shown with every call.
+    pub login: Option<Login>,
 }
 
 impl Default for Options {
@@ -77,14 +85,19 @@ impl Default for Options {
             ca_file: None,
             identity: None,
             skip_verify: false,
+            login: None,
         }
     }
 }
+
+/// Calls of one channel, each with what the client shows.
+pub type Conduit = InterceptedService<Channel, Shown>;
 
 /// A channel to one endpoint; clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
+    shown: Shown,
     endpoint: String,
     send_bytes_max: usize,
     receive_bytes_max: usize,
@@ -93,8 +106,8 @@ pub struct Client {
 macro_rules! service {
     ($(#[$doc:meta])* $name:ident -> $client:ident) => {
         $(#[$doc])*
-        pub fn $name(&self) -> $client<Channel> {
-            $client::new(self.channel.clone())
+        pub fn $name(&self) -> $client<Conduit> {
+            $client::with_interceptor(self.channel.clone(), self.shown.clone())
                 .max_encoding_message_size(self.send_bytes_max)
                 .max_decoding_message_size(self.receive_bytes_max)
         }
@@ -105,15 +118,43 @@ impl Client {
     /// Connects to `endpoint`.
     ///
     /// # Errors
-    /// When the endpoint is no URL of etcd's, a certificate file cannot be used, or
-    /// nobody answers in time.
+    /// When the endpoint is no URL of etcd's, a certificate file cannot be used,
+    /// nobody answers in time, or the server refuses the password.
     pub async fn connect(endpoint: &str, options: &Options) -> Result<Client, ConnectError> {
-        Ok(Client {
+        let client = Client {
             channel: connect::channel(endpoint, options).await?,
+            shown: Shown::default(),
             endpoint: endpoint.to_owned(),
             send_bytes_max: options.send_bytes_max,
             receive_bytes_max: options.receive_bytes_max,
-        })
+        };
+        if let Some(login) = &options.login {
+            client.log_in(login).await?;
+        }
+        Ok(client)
+    }
+
+    /// Shows from now on the token of `login`, which for a password is asked for. A cluster
+    /// without authentication gives none, and asks for none.
+    ///
+    /// # Errors
+    /// The server refuses the password, or there is no answer.
+    pub async fn log_in(&self, login: &Login) -> Result<(), tonic::Status> {
+        match login {
+            Login::Token(token) => self.shown.set(token),
+            // As Go's client: nothing is asked with half of it.
+            Login::Password { user, password } if user.is_empty() || password.is_empty() => Ok(()),
+            Login::Password { user, password } => {
+                self.shown.clear();
+                let (name, password) = (user.clone(), password.clone());
+                let request = mainstay_proto::etcdserverpb::AuthenticateRequest { name, password };
+                match self.auth().authenticate(request).await {
+                    Ok(answer) => self.shown.set(&answer.into_inner().token),
+                    Err(status) if status.message() == NOT_ENABLED => Ok(()),
+                    Err(status) => Err(status),
+                }
+            }
+        }
     }
 
     /// The endpoint as it was given.

@@ -101,6 +101,19 @@ const RESTORE: &[Flag] = &[
     Flag::bool("mark-compacted", "mark everything below the raised revision as compacted"),
     Flag::uint("initial-memory-map-size", "0", "taken for the sake of scripts; nothing is mapped"),
 ];
+/// A flag that must be turned off for scripts.
+const ASKING: Flag =
+    Flag::bool("interactive", "ask for the password; else it is read from standard input")
+        .or("true");
+const USER_ADD: &[Flag] = &[
+    ASKING,
+    Flag::text("new-user-password", "", "the password, given here"),
+    Flag::bool("no-password", "a user whose certificate names it"),
+];
+const PERMISSION: &[Flag] = &[
+    Flag::bool("prefix", "all keys with this prefix"),
+    Flag::bool("from-key", "all keys from this one on, in byte order"),
+];
 const COMMANDS: &[Command] = &[
     Command::new("get", "<key> [range_end]", "read keys", GET),
     Command::new("put", "<key> [value]", "write a key; the value may come on standard input", PUT),
@@ -154,6 +167,37 @@ const COMMANDS: &[Command] = &[
     ),
     Command::new("alarm list", "", "raised alarms", &[]),
     Command::new("alarm disarm", "", "end all raised alarms", &[]),
+    Command::new("auth enable", "", "ask every client who it is", &[]),
+    Command::new("auth disable", "", "ask no client who it is", &[]),
+    Command::new("auth status", "", "whether clients are asked who they are", &[]),
+    Command::new("user add", "<name or name:password>", "add a user", USER_ADD),
+    Command::new("user delete", "<name>", "delete a user", &[]),
+    Command::new(
+        "user get",
+        "<name>",
+        "the roles of a user",
+        &[Flag::bool("detail", "also what the roles permit")],
+    ),
+    Command::new("user list", "", "all users", &[]),
+    Command::new("user passwd", "<name>", "change a user's password", &[ASKING]),
+    Command::new("user grant-role", "<user> <role>", "give a user a role", &[]),
+    Command::new("user revoke-role", "<user> <role>", "take a role from a user", &[]),
+    Command::new("role add", "<role>", "add a role", &[]),
+    Command::new("role delete", "<role>", "delete a role, and take it from all users", &[]),
+    Command::new("role get", "<role>", "what a role permits", &[]),
+    Command::new("role list", "", "all roles", &[]),
+    Command::new(
+        "role grant-permission",
+        "<role> <read|write|readwrite> <key> [endkey]",
+        "permit a key or a range",
+        PERMISSION,
+    ),
+    Command::new(
+        "role revoke-permission",
+        "<role> <key> [endkey]",
+        "take a permission back",
+        PERMISSION,
+    ),
     Command::new("defrag", "", "give unused space of the db files back", &[CLUSTER]),
     Command::new("snapshot save", "<file>", "write a snapshot of one endpoint to a file", &[]),
     Command::new("snapshot status", "<file>", "deprecated: etcdutl snapshot status", &[]),
@@ -165,6 +209,9 @@ const COMMANDS: &[Command] = &[
 
 /// Words that only group commands.
 const GROUPS: &[Command] = &[
+    Command::group("auth"),
+    Command::group("user"),
+    Command::group("role"),
     Command::group("lease"),
     Command::group("member"),
     Command::group("endpoint"),

@@ -1,5 +1,6 @@
 //! `etcdctl`: talk to etcd from the command line, as etcd's own does.
 
+mod auth;
 mod cluster;
 mod exit;
 mod flags;
@@ -8,6 +9,7 @@ mod leader;
 mod lease;
 mod member;
 mod messages;
+mod password;
 mod session;
 mod show;
 mod snapshot;
@@ -101,6 +103,22 @@ async fn dispatch(line: Line) -> Result<(), Failure> {
         "endpoint hashkv" => cluster::hash_kv(&session).await,
         "alarm list" => cluster::alarm_list(&session).await,
         "alarm disarm" => cluster::alarm_disarm(&session).await,
+        "auth enable" => auth::enable(&session).await,
+        "auth disable" => auth::disable(&session).await,
+        "auth status" => auth::status(&session).await,
+        "user add" => auth::user_add(&session).await,
+        "user delete" => auth::user_delete(&session).await,
+        "user get" => auth::user_get(&session).await,
+        "user list" => auth::user_list(&session).await,
+        "user passwd" => auth::user_passwd(&session).await,
+        "user grant-role" => auth::user_grant_role(&session).await,
+        "user revoke-role" => auth::user_revoke_role(&session).await,
+        "role add" => auth::role_add(&session).await,
+        "role delete" => auth::role_delete(&session).await,
+        "role get" => auth::role_get(&session).await,
+        "role list" => auth::role_list(&session).await,
+        "role grant-permission" => auth::role_grant(&session).await,
+        "role revoke-permission" => auth::role_revoke(&session).await,
         "defrag" => cluster::defrag(&session).await,
         "snapshot save" => snapshot::save(&session).await,
         "snapshot status" => snapshot::status(&session.line),

@@ -33,6 +33,38 @@ pub(crate) fn key_value(kv: &mvccpb::KeyValue) -> Json {
         .end()
 }
 
+pub(crate) fn only_header(header: Option<&pb::ResponseHeader>) -> Json {
+    with_header(header).end()
+}
+
+pub(crate) fn auth_status(r: &pb::AuthStatusResponse) -> Json {
+    with_header(r.header.as_ref())
+        .opt_true("enabled", r.enabled)
+        .opt_number("authRevision", r.auth_revision)
+        .end()
+}
+
+/// A list of users or roles.
+pub(crate) fn names(
+    header: Option<&pb::ResponseHeader>,
+    name: &'static str,
+    names: &[String],
+) -> Json {
+    let names = names.iter().map(|name| Json::Text(name.clone())).collect();
+    with_header(header).opt_list(name, names).end()
+}
+
+pub(crate) fn role(r: &pb::AuthRoleGetResponse) -> Json {
+    let perm = r.perm.iter().map(|perm| {
+        Object::default()
+            .opt_number("permType", perm.perm_type)
+            .opt_bytes("key", &perm.key)
+            .opt_bytes("range_end", &perm.range_end)
+            .end()
+    });
+    with_header(r.header.as_ref()).opt_list("perm", perm.collect()).end()
+}
+
 fn key_values(kvs: &[mvccpb::KeyValue]) -> Vec<Json> {
     kvs.iter().map(key_value).collect()
 }

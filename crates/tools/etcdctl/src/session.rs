@@ -4,10 +4,11 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_client::{Client, ConnectError, Options};
+use mainstay_client::{Client, ConnectError, Login, Options};
 
 use crate::exit::{BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, Failure};
 use crate::flags::GLOBAL;
+use crate::password;
 use crate::show::{Show, complain};
 use mainstay_print::args::Line;
 
@@ -15,6 +16,7 @@ use mainstay_print::args::Line;
 pub(crate) struct Session {
     pub(crate) line: Line,
     pub(crate) show: Show,
+    login: Option<Login>,
 }
 
 impl Session {
@@ -33,16 +35,13 @@ impl Session {
             let message = "--discovery-srv is not supported yet; give --endpoints";
             return Err(Failure::new(BAD_FEATURE, message));
         }
-        if !line.text("user").is_empty() || !line.text("auth-jwt-token").is_empty() {
-            let message = "--user and --auth-jwt-token are not supported yet";
-            return Err(Failure::new(BAD_FEATURE, message));
-        }
         if line.is("debug") {
             for flag in GLOBAL.iter().filter(|f| line.given(f.name)) {
                 complain(&format!("{}={}", variable(flag.name), line.text(flag.name)));
             }
         }
-        Ok(Session { line, show })
+        let login = login(&line)?;
+        Ok(Session { line, show, login })
     }
 
     /// The endpoints, trimmed.
@@ -54,6 +53,9 @@ impl Session {
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         match self.first_of(&self.endpoints()).await {
             Ok(client) => Ok(client),
+            Err(ConnectError::Refused(status)) => {
+                Err(Failure { code: BAD_CONNECTION, ..status.into() })
+            }
             Err(ConnectError::Transport(_)) => Err(Failure::error("context deadline exceeded")),
             Err(error) => Err(Failure::new(BAD_CONNECTION, error.to_string())),
         }
@@ -106,6 +108,7 @@ impl Session {
             ca_file: path("cacert"),
             identity: path("cert").zip(path("key")),
             skip_verify: line.is("insecure-skip-tls-verify"),
+            login: self.login.clone(),
         }
     }
 
@@ -120,6 +123,23 @@ impl Session {
             Err(_) => Err(Failure::error("context deadline exceeded")),
         }
     }
+}
+
+/// Who the flags say the user is. A token goes before a password; a name alone is asked for
+/// its password.
+fn login(line: &Line) -> Result<Option<Login>, Failure> {
+    let token = line.text("auth-jwt-token");
+    if !token.is_empty() {
+        return Ok(Some(Login::Token(token.to_owned())));
+    }
+    let (user, password) = (line.text("user"), line.text("password"));
+    let (user, password) = match user.split_once(':') {
+        _ if user.is_empty() => return Ok(None),
+        _ if !password.is_empty() => (user, password.to_owned()),
+        Some((user, password)) => (user, password.to_owned()),
+        None => (user, password::ask("Password: ").map_err(Failure::error)?),
+    };
+    Ok(Some(Login::Password { user: user.to_owned(), password }))
 }
 
 fn variable(flag: &str) -> String {

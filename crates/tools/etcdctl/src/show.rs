@@ -1,5 +1,6 @@
 //! What each command prints, in each form.
 
+mod auth;
 mod members;
 
 use std::io::Write as _;

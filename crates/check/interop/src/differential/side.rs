@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use mainstay_client::stubs::etcdserverpb as stubs;
-use mainstay_client::{Client, Options};
+use mainstay_client::{Client, Conduit, Options};
 use mainstay_proto::{etcdserverpb as pb, mvccpb};
-use tonic::transport::Channel;
 
 use super::answer::{Answer, Delivered, Outcome};
 use super::op::{FUTURE_STREAM, Op, STREAMS};
@@ -25,11 +24,11 @@ const ORACLE: usize = STREAMS;
 
 #[derive(Clone)]
 pub(crate) struct Stubs {
-    kv: stubs::kv_client::KvClient<Channel>,
-    lease: stubs::lease_client::LeaseClient<Channel>,
-    cluster: stubs::cluster_client::ClusterClient<Channel>,
-    maintenance: stubs::maintenance_client::MaintenanceClient<Channel>,
-    watch: stubs::watch_client::WatchClient<Channel>,
+    kv: stubs::kv_client::KvClient<Conduit>,
+    lease: stubs::lease_client::LeaseClient<Conduit>,
+    cluster: stubs::cluster_client::ClusterClient<Conduit>,
+    maintenance: stubs::maintenance_client::MaintenanceClient<Conduit>,
+    watch: stubs::watch_client::WatchClient<Conduit>,
 }
 
 /// A watcher on [`FUTURE_STREAM`], where progress requests are of no use.

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use mainstay_client::Conduit;
 use mainstay_client::stubs::etcdserverpb::watch_client::WatchClient;
 use mainstay_proto::{etcdserverpb as pb, mvccpb};
 use pb::watch_request::RequestUnion;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::Channel;
 
 /// What a watcher was told, with what depends on time left out.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,7 @@ impl Drop for Stream {
 }
 
 impl Stream {
-    pub(crate) fn open(mut client: WatchClient<Channel>) -> Stream {
+    pub(crate) fn open(mut client: WatchClient<Conduit>) -> Stream {
         let (requests, outgoing) = mpsc::unbounded_channel();
         let shared: Arc<(Mutex<Log>, Notify)> = Arc::default();
         let theirs = Arc::clone(&shared);
