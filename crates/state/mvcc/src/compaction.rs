@@ -6,11 +6,10 @@
 //! by revision: they are gathered first and deleted in that order, so that a page is
 //! written once and not for every key that has a row in it.
 
-use std::collections::BTreeSet;
-
 use mainstay_backend::{Batch, Bucket, encode_revision, meta};
 use mainstay_types::Revision;
 
+use crate::gone::Gone;
 use crate::index::Stretch;
 use crate::store::Store;
 
@@ -20,8 +19,8 @@ pub(crate) struct Compacting {
     revision: i64,
     /// The next key to look at; `None` when all have been.
     from: Option<Vec<u8>>,
-    /// Rows to be deleted, and whether each is a tombstone. The index has forgotten them.
-    gone: BTreeSet<(Revision, bool)>,
+    /// Rows to be deleted. The index has forgotten them.
+    gone: Gone,
     /// Rows are deleted until none is left; else keys are looked at.
     deleting: bool,
 }
@@ -39,10 +38,10 @@ impl Compacting {
 const KEYS_PER_ROW: usize = 8;
 /// Keys with a past that are compacted for each row that may be deleted.
 const PASTS_PER_ROW: usize = 2;
-/// Rows gathered for each that may be deleted, before deleting begins.
-const GONE_PER_ROW: usize = 1 << 10;
-/// Rows gathered in all, but for those of one slice; some 40 bytes each.
-const GONE_MAX: usize = 1 << 20;
+/// What the gathered rows may take for each that may be deleted, before deleting begins.
+const WEIGHT_PER_ROW: usize = 1 << 10;
+/// The same in all, some 40 MB: what is deleted in two goes has its pages written twice.
+const GONE_WEIGHT_MAX: usize = 1 << 20;
 
 /// What a slice did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +94,11 @@ impl Store {
                 pasts: limit.saturating_mul(PASTS_PER_ROW),
             };
             let next = self.index.compact(key, slice, *revision, &mut |at, tombstone| {
-                gone.insert((at, tombstone));
+                gone.insert(at, tombstone);
             });
             *from = next;
         }
-        let enough = limit.saturating_mul(GONE_PER_ROW).min(GONE_MAX);
-        *deleting = from.is_none() || gone.len() >= enough;
+        let enough = limit.saturating_mul(WEIGHT_PER_ROW).min(GONE_WEIGHT_MAX);
+        *deleting = from.is_none() || gone.weight() >= enough;
     }
 }

@@ -6,6 +6,7 @@
 
 mod compaction;
 mod error;
+mod gone;
 mod hash;
 mod history;
 mod index;
