@@ -231,7 +231,7 @@ const MEMBER: &[Flag] = &[
         "socket-options.reuse-address",
         "Set SO_REUSEADDR on listeners.",
     ),
-    row(Tunes, "enable-grpc-gateway", Bool, "true", "=", "Serve the JSON gateway below /v3/."),
+    row(Works, "enable-grpc-gateway", Bool, "true", "=", "Serve the JSON gateway below /v3/."),
     row(
         Works,
         "raft-read-timeout",

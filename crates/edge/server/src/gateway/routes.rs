@@ -63,6 +63,13 @@ static PATHS: &[(Rpc, &str)] = &[
     (Rpc::RoleDelete, "/v3/auth/role/delete"),
     (Rpc::RoleGrantPermission, "/v3/auth/role/grant"),
     (Rpc::RoleRevokePermission, "/v3/auth/role/revoke"),
+    (Rpc::Lock, "/v3/lock/lock"),
+    (Rpc::Unlock, "/v3/lock/unlock"),
+    (Rpc::Campaign, "/v3/election/campaign"),
+    (Rpc::Proclaim, "/v3/election/proclaim"),
+    (Rpc::Leader, "/v3/election/leader"),
+    (Rpc::Observe, "/v3/election/observe"),
+    (Rpc::Resign, "/v3/election/resign"),
 ];
 
 /// The path below the gateway that a request names, without its escapes and under the

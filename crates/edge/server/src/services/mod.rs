@@ -6,9 +6,13 @@
 
 mod auth;
 mod cluster;
+mod contest;
+mod election;
 pub(crate) mod health;
+mod inside;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod range;
 mod upgrade;
@@ -202,6 +206,12 @@ impl<M: Member> Services<M> {
             | Rpc::RoleRevokePermission => {
                 self.auth_call(caller, call.method.rpc, request, out).await
             }
+            Rpc::Lock => self.lock(call, request, out).await,
+            Rpc::Unlock => self.unlock(call, request, out).await,
+            Rpc::Campaign => self.campaign(call, request, out).await,
+            Rpc::Proclaim => self.proclaim(call, request, out).await,
+            Rpc::Leader => self.leader(call, request, out).await,
+            Rpc::Resign => self.resign(call, request, out).await,
             Rpc::HealthCheck => health::check(&self.registry().serving, request, out),
             Rpc::HealthList => health::list(&self.registry().serving, out),
             // Routed before, or not unary.
@@ -213,6 +223,7 @@ impl<M: Member> Services<M> {
             | Rpc::Watch
             | Rpc::LeaseKeepAlive
             | Rpc::Snapshot
+            | Rpc::Observe
             | Rpc::HealthWatch => Err(Status::internal("routed to the wrong place")),
         }
     }
@@ -229,6 +240,9 @@ impl<M: Member> Services<M> {
         W: ResponseSink,
     {
         let rpc = call.method.rpc;
+        if rpc == Rpc::Observe {
+            return Box::pin(self.observe(&call, requests, responses)).await;
+        }
         let session = || Session::new(self.member().clone(), call, caller.clone());
         match rpc {
             Rpc::Watch => self.member().watch(session(), requests, responses).await,
@@ -252,6 +266,15 @@ impl<M: Member> Services<M> {
             biased;
             status = gate::expelled(member, caller.clone(), is_root) => Err(status),
             result = self.snapshot(caller, responses) => result,
+        }
+    }
+
+    /// Resolves when the server ends, to what its callers are told.
+    fn stopped(&self) -> impl Future<Output = Status> + use<M> {
+        let stop = self.0.stop.clone();
+        async move {
+            stop.wait().await;
+            errors::STOPPED.status()
         }
     }
 

@@ -206,8 +206,8 @@ fn keepalives_and_snapshots_end() {
         let request = "POST /v3/maintenance/snapshot HTTP/1.1\r\nhost: m\r\n\
                        connection: close\r\ncontent-length: 0\r\n\r\n";
         let (status, _, body) = http1(socket, request).await;
-        let lines = body.lines().filter(|line| line.starts_with('{'));
-        let last = lines.last().expect("lines");
+        let mut lines = body.lines().filter(|line| line.starts_with('{'));
+        let last = lines.next_back().expect("lines");
         let last: Value = serde_json::from_str(last).expect("JSON");
         assert_eq!(status, 200);
         // The last blob is the SHA-256 of the others.

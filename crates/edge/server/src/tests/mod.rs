@@ -8,6 +8,7 @@ mod fake_cluster;
 mod framing;
 mod gateway;
 mod http;
+mod lock;
 mod metrics;
 mod net;
 mod network;

@@ -4,6 +4,10 @@ use mainstay_proto::RPCS;
 use mainstay_proto::authpb::permission::Type;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::prost::Message as _;
+use mainstay_proto::v3electionpb::{
+    CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest,
+};
+use mainstay_proto::v3lockpb::{LockRequest, UnlockRequest};
 
 use super::super::client::{Client, run};
 use super::super::real::put;
@@ -31,7 +35,7 @@ fn row(path: &str, lease: i64) -> (For, Vec<u8>) {
     let user = || "other".to_owned();
     let of_key = pb::RangeRequest { key: secret(), ..Default::default() }.encode_to_vec();
     match (path.split('.').next().expect("a package"), method) {
-        ("/v3lockpb" | "/v3electionpb", _) => (For::Nobody, Vec::new()),
+        ("/v3lockpb" | "/v3electionpb", _) => (For::Root, contest(method, lease)),
         (_, "Check" | "List" | "Authenticate") => (For::Everybody, Vec::new()),
         ("/grpc", "Watch") => (For::Nobody, Vec::new()),
         (_, "AuthStatus") => (For::Honest, Vec::new()),
@@ -69,6 +73,21 @@ fn row(path: &str, lease: i64) -> (For, Vec<u8>) {
         ),
         // All others, in whatever words; what is new is root's until it is looked at.
         (_, _) => (For::Root, Vec::new()),
+    }
+}
+
+/// A request of the lock and election services about the line below the secret key.
+fn contest(method: &str, lease: i64) -> Vec<u8> {
+    let name = Bytes::from_static(b"secret");
+    let leader = LeaderKey { name: name.clone(), key: name.clone(), rev: 1, lease };
+    let (leader, value) = (Some(leader), Bytes::new());
+    match method {
+        "Lock" => LockRequest { name, lease }.encode_to_vec(),
+        "Unlock" => UnlockRequest { key: name }.encode_to_vec(),
+        "Campaign" => CampaignRequest { name, lease, value }.encode_to_vec(),
+        "Proclaim" => ProclaimRequest { leader, value }.encode_to_vec(),
+        "Resign" => ResignRequest { leader }.encode_to_vec(),
+        _ => LeaderRequest { name }.encode_to_vec(),
     }
 }
 
@@ -153,7 +172,7 @@ fn every_call_and_every_caller() {
             for path in RPCS {
                 let (rule, message) = row(path, lease);
                 // What would end the test.
-                let ends = ["AuthDisable", "MoveLeader", "LeaseRevoke"];
+                let ends = ["AuthDisable", "MoveLeader", "LeaseRevoke", "Observe"];
                 if rule == For::Nobody
                     || caller.is_root && ends.iter().any(|method| path.ends_with(method))
                 {
