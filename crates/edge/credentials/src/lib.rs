@@ -1,8 +1,7 @@
 //! What clients show to say who they are.
 //!
 //! [`SimpleTokens`] are made by entries of the log and known to every member that applied
-//! them; [`Jwt`]s are signed, and known to nobody. [`Passwords`] compares and hashes on
-//! threads of its own, because one password costs as much as thousands of requests. Which
+//! them. [`Passwords`] compares and hashes on threads of its own, because one password costs as much as thousands of requests. Which
 //! users there are and what they may do is none of this crate's business.
 
 mod passwords;

@@ -204,7 +204,7 @@ pub(crate) async fn role_grant(session: &Session) -> Result<(), Failure> {
         "READ" => Type::Read,
         "WRITE" => Type::Write,
         "READWRITE" => Type::Readwrite,
-        _ => return Err(Failure::bad_args("invalid permission type")),
+        _ => return Err(Failure::bad_args(format!("invalid permission type: {kind}"))),
     };
     let (key, range_end) = place(session, range)?;
     let perm = Some(Permission { perm_type: perm_type.into(), key, range_end });

@@ -1,13 +1,11 @@
-//! Authentication that is turned on beside a member that does not check it yet: it follows,
-//! lets nobody in, and keeps away from members that decide some entries otherwise.
+//! Authentication in a cluster of both kinds: every member asks who calls, a token of one is
+//! good at the others, and ours keeps away from members that decide some entries otherwise.
 
 use std::process::Command;
 
 use mainstay_interop::cluster::{Cluster, Make, Plan, Real};
 use mainstay_interop::{Peer, peer};
 use mainstay_proto::etcdserverpb as pb;
-
-const NOT_YET: &str = "authentication is enabled, and this build does not check it yet";
 
 /// What the real etcdctl says, asked in root's name through a member.
 fn ctl(cluster: &Cluster, via: usize, args: &[&str]) -> Result<String, String> {
@@ -38,14 +36,24 @@ fn put(cluster: &Cluster, via: usize) -> Result<(), String> {
     cluster.ask(via, |client| async move { client.kv().put(put).await.map(drop) })
 }
 
-fn lets_nobody_in(cluster: &mut Cluster, n: usize) {
+fn asks_who_calls(cluster: &mut Cluster, n: usize) {
     cluster.eventually("nobody is let in", |cluster| {
-        put(cluster, n).is_err_and(|why| why.contains(NOT_YET)).then_some(())
+        put(cluster, n).is_err_and(|why| why.contains("user name is empty")).then_some(())
     });
+    let wrong = ctl(cluster, n, &["--user=root:wrong", "get", "k"]).expect_err("refused");
+    assert!(wrong.contains("authentication failed"), "{wrong}");
+    ctl(cluster, n, &[ROOT, "get", "k"]).expect("root is let in");
     let health = cluster.http_get(n, "/health").expect("an answer");
     assert!(health.contains(r#""health":"true""#), "{health}");
     let metrics = cluster.http_get(n, "/metrics").expect("an answer");
     assert!(metrics.contains("etcd_server_has_leader 1"), "{metrics}");
+}
+
+/// A number of what a member says about itself to root.
+fn told(cluster: &Cluster, n: usize, name: &str) -> Option<u64> {
+    let told = ctl(cluster, n, &[ROOT, "endpoint", "status", "-w", "json"]).ok()?;
+    let (_, rest) = told.split_once(&format!("\"{name}\":"))?;
+    rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[test]
@@ -55,11 +63,11 @@ fn ours_follows_and_leads_where_authentication_is_on() {
     let Some(mut cluster) = plan.our_flag("--unsafe-old-members-with-auth").start() else { return };
     put(&cluster, 2).expect("before");
     enable(&mut cluster, 0);
-    lets_nobody_in(&mut cluster, 2);
+    asks_who_calls(&mut cluster, 2);
     // It leads, and a lease of root's key runs out under it.
     let id = format!("{:x}", cluster.nodes[2].id);
     cluster.eventually("ours leads", |cluster| {
-        if cluster.status(2).is_ok_and(|status| status.leader == cluster.nodes[2].id) {
+        if told(cluster, 2, "leader") == Some(cluster.nodes[2].id) {
             return Some(());
         }
         for via in 0..2 {
@@ -76,19 +84,34 @@ fn ours_follows_and_leads_where_authentication_is_on() {
         let told = ctl(cluster, 1, &[ROOT, "get", "leased"]).ok()?;
         told.is_empty().then_some(())
     });
-    assert_eq!(cluster.status(2).expect("open").leader, cluster.nodes[2].id, "under ours");
+    assert_eq!(told(&cluster, 2, "leader"), Some(cluster.nodes[2].id), "under ours");
     // It boots with it, too.
     cluster.stop(2);
     cluster.spawn(2, &[]);
-    cluster.eventually("it answers", |cluster| cluster.status(2).ok());
-    lets_nobody_in(&mut cluster, 2);
+    cluster.eventually("it answers", |cluster| told(cluster, 2, "leader").filter(|id| *id != 0));
+    asks_who_calls(&mut cluster, 2);
     ctl(&cluster, 0, &[ROOT, "put", "k", "later"]).expect("put");
     cluster.eventually("all have the same", |cluster| {
-        // The Go members want to know who asks for their status.
-        let told = ctl(cluster, 0, &[ROOT, "get", "k", "-w", "json"]).ok()?;
-        let ours = cluster.status(2).ok()?.revision;
-        told.contains(&format!("\"revision\":{ours},")).then_some(())
+        let revision = told(cluster, 0, "revision");
+        (revision.is_some() && revision == told(cluster, 2, "revision")).then_some(())
     });
+    // Users that were changed through one kind are known to the other.
+    for (via, words) in [
+        (2, &[ROOT, "user", "add", "alice:a"][..]),
+        (0, &[ROOT, "role", "add", "r"]),
+        (2, &[ROOT, "role", "grant-permission", "r", "readwrite", "k"]),
+        (1, &[ROOT, "user", "grant-role", "alice", "r"]),
+    ] {
+        cluster.eventually("a change of users", |cluster| ctl(cluster, via, words).ok());
+    }
+    for via in 0..3 {
+        let alice = "--user=alice:a";
+        cluster.eventually("alice writes", |cluster| {
+            ctl(cluster, via, &[alice, "put", "k", "v"]).ok()
+        });
+        let refused = ctl(&cluster, via, &[alice, "put", "other", "v"]).expect_err("not hers");
+        assert!(refused.contains("permission denied"), "{via}: {refused}");
+    }
     // Off again, everybody is let in.
     ctl(&cluster, 0, &[ROOT, "auth", "disable"]).expect("disabled");
     cluster.eventually("open again", |cluster| put(cluster, 2).ok());

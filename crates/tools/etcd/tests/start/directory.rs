@@ -124,11 +124,28 @@ fn a_log_that_is_gone_is_not_made_anew() {
     assert!(stderr.contains("has no log: the log was removed or --wal-dir points elsewhere"));
 }
 
-/// On a real etcd's directory with authentication a member serves, and lets nobody in.
+/// What a client is told, run by the real etcdctl: the exit code and all that is printed.
+fn told(etcdctl: &Path, endpoint: &str, words: &str) -> (i32, String) {
+    let mut command = Command::new(etcdctl);
+    command.env_clear().arg(format!("--endpoints={endpoint}")).args(words.split(' '));
+    let (code, stdout, stderr) = outcome(command);
+    (code, format!("{stdout}{stderr}"))
+}
+
+/// On a real etcd's directory with authentication a member asks as the real one did, and a
+/// real one asks on as ours did: users, roles and passwords move both ways.
 #[test]
-fn a_directory_with_authentication_is_served_to_nobody() {
+fn a_directory_with_authentication_moves_both_ways() {
     let (Some(etcd), Some(etcdctl)) = (real_etcd(), real_etcdctl()) else { return };
-    let changes = ["user add root:secret", "user grant-role root root", "auth enable"];
+    let changes = [
+        "user add root:secret",
+        "user grant-role root root",
+        "user add alice:old",
+        "role add r",
+        "role grant-permission r readwrite k",
+        "user grant-role alice r",
+        "auth enable",
+    ];
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
         let folder = Folder::new();
         change_really(&etcd, &etcdctl, &folder, &changes, signal);
@@ -136,22 +153,33 @@ fn a_directory_with_authentication_is_served_to_nobody() {
         command.args(anywhere(&folder));
         let member = Program::start(command);
         let client = member.client_url();
-        member.wait_line("authentication is enabled, and this build does not check it yet");
-        for words in ["get k", "put k v", "--user=root:secret get k", "auth disable"] {
-            let mut command = Command::new(&etcdctl);
-            command.env_clear().arg(format!("--endpoints={client}")).args(words.split(' '));
-            let (code, _, stderr) = outcome(command);
-            let told = stderr.contains("this build does not check it yet");
-            assert!(code != 0 && told, "{words} after {signal:?}: {code} {stderr}");
-        }
+        let expect = |endpoint: &str, words: &str, code: i32, part: &str| {
+            let (found, text) = told(&etcdctl, endpoint, words);
+            assert!(found == code && text.contains(part), "{words}: {found} {text}");
+        };
+        expect(&client, "get k", 1, "user name is empty");
+        expect(&client, "--user=alice:new get k", 2, "authentication failed");
+        expect(&client, "--user=alice:old get other", 1, "permission denied");
+        expect(&client, "--user=alice:old put k v", 0, "OK");
+        expect(&client, "--user=alice:old auth disable", 1, "permission denied");
         let (status, body) = get(&client, "/health");
         assert_eq!((status, body.contains("true")), (200, true), "{body}");
+        expect(&client, "--user=root:secret user add bob:b", 0, "created");
+        expect(&client, "--user=root:secret user grant-role bob r", 0, "granted");
+        expect(&client, "--user=root:secret role grant-permission r read m z", 0, "updated");
         member.stop();
-        // It is still the real etcd's directory.
+        // And back: what ours has changed holds for the real one.
         let mut command = Command::new(&etcd);
         command.env_clear().args(anywhere(&folder));
         let member = Program::start(command);
         member.wait_line("ready to serve client requests");
+        let line = member.wait_line("serving client traffic insecurely");
+        let endpoint = line["address"].as_str().expect("an address").to_owned();
+        expect(&endpoint, "get k", 1, "user name is empty");
+        expect(&endpoint, "--user=bob:b get k", 0, "v");
+        expect(&endpoint, "--user=bob:b get n", 0, "");
+        expect(&endpoint, "--user=bob:b put n v", 1, "permission denied");
+        expect(&endpoint, "--user=root:secret auth status", 0, "AuthRevision: 10");
         member.signal(signal);
         member.end();
     }
