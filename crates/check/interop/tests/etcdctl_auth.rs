@@ -7,96 +7,94 @@ mod ctl;
 use ctl::{Said, Step, fed, run, step};
 use mainstay_interop::{Kind, Peer, free_ports, our, peer};
 
-const ROOT: &str = "--user=root:secret";
+/// Before authentication is on.
+const SETUP: &[&str] = &[
+    "auth status",
+    "auth enable",
+    "user add root:secret",
+    "user add alice:a",
+    "user add alice:a",
+    "user add :x",
+    "user add bob --new-user-password b",
+    "user add carol --no-password",
+    "user add",
+    "role add r",
+    "role add r",
+    "role get r",
+    "role grant-permission r readwrite foo",
+    "role grant-permission r READ k --prefix",
+    "role grant-permission r write z --from-key",
+    "role grant-permission r read m n",
+    "role grant-permission r read n m",
+    "role grant-permission r nothing m",
+    "role grant-permission r read",
+    "role grant-permission r read a b --prefix",
+    "role grant-permission none read a",
+    "user grant-role alice r",
+    "user grant-role alice none",
+    "user grant-role none r",
+    "role get r",
+    "role get r -w json",
+    "user get alice",
+    "user get alice -w json",
+    "user get alice --detail",
+    "user list",
+    "role list",
+    "auth enable",
+];
 
-/// Before authentication is on, with it, and after.
+/// While it is.
+const USE: &[&str] = &[
+    "put foo bar",
+    "--user=root:secret put foo bar",
+    "--user=root:secret put secret s",
+    "--user=alice:a get foo",
+    "--user=alice:a get secret",
+    "--user=alice --password a get k --prefix",
+    "--user=alice:a get a z",
+    "--user=alice:a put zz 1 --prev-kv",
+    "--user=alice:a put zz 1",
+    "--user=alice:a del zz",
+    "--user=alice:a del foo --prev-kv",
+    "--user=alice:wrong get foo",
+    "--user=none:x get foo",
+    "--user=carol:x get foo",
+    "--user=alice:a user list",
+    "--user=alice:a user get alice",
+    "--user=alice:a user get bob",
+    "--user=alice:a role get r",
+    "--user=alice:a role list",
+    "--user=alice:a auth disable",
+    "--user=alice:a alarm disarm",
+    "--user=alice:a alarm list",
+    "--user=bob:b role get r",
+    "--user=root:secret user delete root",
+    "--user=root:secret role delete root",
+    "--user=root:secret user revoke-role root root",
+    "--user=root:secret role revoke-permission r foo",
+    "--user=root:secret role revoke-permission r foo",
+    "--user=root:secret role revoke-permission r k --prefix",
+    "--user=root:secret role revoke-permission r z --from-key",
+    "--user=alice:a get foo",
+];
+
+/// With another password, and off again at the end.
+const AFTER: &[&str] = &[
+    "--user=alice:a get m",
+    "--user=alice:new get m",
+    "--user=root:secret user revoke-role alice r",
+    "--user=root:secret user delete alice",
+    "--user=root:secret role delete r",
+    "--user=root:secret user list",
+    "--user=root:secret auth status",
+    "--user=root:secret auth disable",
+    "get foo",
+];
+
 fn script() -> Vec<Step> {
-    let mut steps: Vec<Step> = [
-        "auth status",
-        "auth enable",
-        "user add root:secret",
-        "user add alice:a",
-        "user add alice:a",
-        "user add :x",
-        "user add bob --new-user-password b",
-        "user add carol --no-password",
-        "user add",
-        "role add r",
-        "role add r",
-        "role get r",
-        "role grant-permission r readwrite foo",
-        "role grant-permission r READ k --prefix",
-        "role grant-permission r write z --from-key",
-        "role grant-permission r read m n",
-        "role grant-permission r read n m",
-        "role grant-permission r nothing m",
-        "role grant-permission r read",
-        "role grant-permission r read a b --prefix",
-        "role grant-permission none read a",
-        "user grant-role alice r",
-        "user grant-role alice none",
-        "user grant-role none r",
-        "role get r",
-        "role get r -w json",
-        "user get alice",
-        "user get alice -w json",
-        "user get alice --detail",
-        "user list",
-        "role list",
-        "auth enable",
-        "put foo bar",
-        "--user=root:secret put foo bar",
-        "--user=root:secret put secret s",
-        "--user=alice:a get foo",
-        "--user=alice:a get secret",
-        "--user=alice --password a get k --prefix",
-        "--user=alice:a get a z",
-        "--user=alice:a put zz 1 --prev-kv",
-        "--user=alice:a put zz 1",
-        "--user=alice:a del zz",
-        "--user=alice:a del foo --prev-kv",
-        "--user=alice:wrong get foo",
-        "--user=none:x get foo",
-        "--user=carol:x get foo",
-        "--user=alice:a user list",
-        "--user=alice:a user get alice",
-        "--user=alice:a user get bob",
-        "--user=alice:a role get r",
-        "--user=alice:a role list",
-        "--user=alice:a auth disable",
-        "--user=alice:a alarm disarm",
-        "--user=alice:a alarm list",
-        "--user=bob:b role get r",
-        "--user=root:secret user delete root",
-        "--user=root:secret role delete root",
-        "--user=root:secret user revoke-role root root",
-        "--user=root:secret role revoke-permission r foo",
-        "--user=root:secret role revoke-permission r foo",
-        "--user=root:secret role revoke-permission r k --prefix",
-        "--user=root:secret role revoke-permission r z --from-key",
-        "--user=alice:a get foo",
-    ]
-    .into_iter()
-    .map(step)
-    .collect();
-    steps.push(fed("--user=root:secret user passwd alice --interactive=false", "new\n"));
-    let rest = [
-        "--user=alice:a get m",
-        "--user=alice:new get m",
-        "user revoke-role alice r",
-        "user delete alice",
-        "role delete r",
-        "user list",
-        "auth status",
-        "auth disable",
-    ];
-    for line in rest {
-        let with =
-            if line.starts_with("--user") { line.to_owned() } else { format!("{ROOT} {line}") };
-        steps.push(step(&with));
-    }
-    steps.push(step("get foo"));
-    steps
+    let passwd = "--user=root:secret user passwd alice --interactive=false";
+    let steps = |lines: &'static [&str]| lines.iter().map(|line| step(line));
+    steps(SETUP).chain(steps(USE)).chain([fed(passwd, "new\n")]).chain(steps(AFTER)).collect()
 }
 
 /// Ids and such differ between runs; nothing here prints any.

@@ -58,6 +58,7 @@ use mainstay_credentials::SimpleTokens;
 use mainstay_env::{Clock, Dice, Disk};
 use mainstay_lease::TimerOptions;
 use mainstay_member::Member;
+use mainstay_types::Index;
 use mainstay_types::limits::PROPOSALS_WAITING_MAX;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -211,6 +212,7 @@ fn start_threads(
     let Booted { identity, wal, backend, machine, member, applied, is_new } = booted;
     let stats = Arc::new(Stats::default());
     let (stop, space) = (Stop::default(), space_of(&options, &disk, identity));
+    let (auth_changes, tokens) = tokens_of(&options);
     let (consensus, commands) = bounded(PROPOSALS_WAITING_MAX);
     let consensus = Arc::new(Desk::new(consensus));
     let (apply, apply_orders) = ApplyHandle::new();
@@ -238,8 +240,8 @@ fn start_threads(
         membership: ArcSwap::new(Arc::clone(machine.membership())),
         alarms: ArcSwap::new(Arc::clone(machine.alarms())),
         auth: ArcSwap::new(Arc::clone(machine.auth())),
-        tokens: options.simple_token_ttl.map(SimpleTokens::new),
-        auth_changes: watch::channel(0).0,
+        tokens,
+        auth_changes,
         backend: backend.clone(),
         waiters: Waiters::new(),
         consensus: consensus.clone(),
@@ -261,10 +263,7 @@ fn start_threads(
         founders: if is_new { options.founding.members().to_vec() } else { Vec::new() },
         options,
     });
-    shared.cells.applied.store(applied.0, Ordering::Release);
-    shared.take_auth(&shared.auth.load_full());
-    shared.tell_transport();
-    harm::listen(&shared);
+    begin(&shared, applied);
     let committer = committer_of(&shared, log.clone());
     joins.push(spawn("committer", move || committer.run(&committer_orders))?);
     let consensus =
@@ -272,6 +271,19 @@ fn start_threads(
     let (ready, duties) = start_duties(&shared, &mut joins)?;
     let (handle, duties, consensus) = (Handle { shared }, Some(duties), Some(consensus));
     Ok(Driver { handle, log, ready, duties, consensus, joins, is_new })
+}
+
+/// What is so before the first thread looks.
+fn begin(shared: &Arc<Shared>, applied: Index) {
+    shared.cells.applied.store(applied.0, Ordering::Release);
+    shared.take_auth(&shared.auth.load_full());
+    shared.tell_transport();
+    harm::listen(shared);
+}
+
+/// Who is told when users change, and the tokens that entries make.
+fn tokens_of(options: &Options) -> (watch::Sender<u64>, Option<SimpleTokens>) {
+    (watch::channel(0).0, options.simple_token_ttl.map(SimpleTokens::new))
 }
 
 /// The two threads that decide, each with what it owns and its queue: apply and consensus.

@@ -324,21 +324,37 @@ pub(crate) async fn permit_lease<M: Member, T>(
     if !member.auth_enabled() {
         return Ok(Permitted { request, who: Identity::default(), checked: false });
     }
-    let auth = member.auth();
-    let who = caller.who();
-    anybody(who)?;
-    if auth.check_admin(who).is_err() {
-        let point = bytes::Bytes::new();
-        for key in member.lease_keys(lease).await? {
-            match what {
-                OnLease::Renew => auth.check_write(who, &key, &point)?,
-                OnLease::TellKeys => auth.check_read(who, &key, &point)?,
-            }
-        }
+    anybody(caller.who())?;
+    let mut auth = member.auth();
+    let mut caller = caller.clone();
+    if auth.check_admin(caller.who()).is_err() {
+        // A member that lags does not know of all keys that hang on it; the leader, which
+        // will be asked, does.
+        member.linearizable().await?;
+        caller = caller.again(member)?;
+        auth = member.auth();
+        check_keys(member, &auth, caller.who(), (lease, what)).await?;
     }
-    let permitted = Permitted::new(request, caller, &auth);
+    let permitted = Permitted::new(request, &caller, &auth);
     permitted.still(member.auth_enabled(), || member.auth().revision())?;
     Ok(permitted)
+}
+
+/// Whether somebody may do that with every key that hangs on a lease here.
+async fn check_keys<M: Member>(
+    member: &M,
+    auth: &Auth,
+    who: &Identity,
+    (lease, what): (i64, OnLease),
+) -> Result<(), Status> {
+    let point = bytes::Bytes::new();
+    for key in member.lease_keys(lease).await? {
+        match what {
+            OnLease::Renew => auth.check_write(who, &key, &point)?,
+            OnLease::TellKeys => auth.check_read(who, &key, &point)?,
+        }
+    }
+    Ok(())
 }
 
 /// The list of all leases, if the caller may read every key of every one.
@@ -355,9 +371,10 @@ pub(crate) async fn permit_all_leases<M: Member>(
         return Ok(all);
     }
     anybody(caller.who())?;
-    if member.auth().check_admin(caller.who()).is_err() {
+    let auth = member.auth();
+    if auth.check_admin(caller.who()).is_err() {
         for lease in member.leases(&all).await? {
-            permit_lease(member, caller, (lease, OnLease::TellKeys), ()).await?;
+            check_keys(member, &auth, caller.who(), (lease, OnLease::TellKeys)).await?;
         }
     }
     Ok(all)

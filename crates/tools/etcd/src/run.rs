@@ -74,9 +74,7 @@ pub(crate) fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let handle = driver.handle();
     transport.attach(Arc::new(handle.clone()));
-    let bridge = Bridge::new(handle.clone())
-        .with_strict_reconfig(config.strict_reconfig_check)
-        .with_login(Login::new(config.bcrypt_cost));
+    let bridge = bridge(config, &handle);
     // The others are needed before clients can be served.
     let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
     let peer_urls = peers.peer_urls();
@@ -116,6 +114,13 @@ pub(crate) fn run(
     transport.stop();
     peers.shutdown(Duration::ZERO);
     conclude(config, end)
+}
+
+/// The member as it shows itself to clients.
+fn bridge(config: &Config, handle: &Handle) -> Bridge {
+    Bridge::new(handle.clone())
+        .with_strict_reconfig(config.strict_reconfig_check)
+        .with_login(Login::new(config.bcrypt_cost))
 }
 
 /// How the process ends.
