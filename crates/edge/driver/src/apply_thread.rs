@@ -433,6 +433,7 @@ impl Applier {
     fn publish_installed(&mut self) {
         let shared = Arc::clone(&self.shared);
         self.slice_due = None;
+        shared.committer.compacting(false);
         if let Some(running) = self.compaction.take() {
             // The leader's file may have it done or not; who waits is told to ask again.
             let stopped = || Err(RequestError::Timeout);
@@ -487,6 +488,7 @@ impl Applier {
 
     fn begin_compaction(&mut self) {
         let now = self.shared.clock.now();
+        self.shared.committer.compacting(true);
         self.slice_due = Some(now);
         self.compaction.get_or_insert(Running {
             begun: now,
@@ -506,6 +508,7 @@ impl Applier {
         let limit = self.shared.options.compaction_batch;
         let Some((batch, slice)) = self.machine.compaction_slice(limit) else {
             self.slice_due = None;
+            self.shared.committer.compacting(false);
             return;
         };
         self.append_slice(batch, slice.finished);
@@ -545,6 +548,7 @@ impl Applier {
 
     fn end_compaction(&mut self, revision: i64) {
         self.slice_due = None;
+        self.shared.committer.compacting(false);
         // Views from now on no longer carry what was compacted.
         self.shared.view.store(self.machine.view());
         let Some(running) = self.compaction.take() else { return };

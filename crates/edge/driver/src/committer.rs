@@ -83,6 +83,7 @@ pub(crate) struct CommitterHandle {
     full: Arc<AtomicBool>,
     /// Orders of clients that wait.
     asked: Arc<AtomicUsize>,
+    compacting: Arc<AtomicBool>,
     ops_limit: usize,
 }
 
@@ -92,9 +93,16 @@ impl CommitterHandle {
         let gathering = Arc::new(AtomicBool::new(false));
         let full = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicUsize::new(0));
-        let handle = CommitterHandle { orders, gathering, full, asked, ops_limit };
-        let CommitterHandle { gathering, full, asked, .. } = handle.clone();
-        (handle, Orders { queue, gathering, full, asked })
+        let compacting = Arc::new(AtomicBool::new(false));
+        let handle = CommitterHandle { orders, gathering, full, asked, compacting, ops_limit };
+        let CommitterHandle { gathering, full, asked, compacting, .. } = handle.clone();
+        (handle, Orders { queue, gathering, full, asked, compacting })
+    }
+
+    /// Whether a compaction deletes rows from now on: the file is not made smaller meanwhile
+    /// unless a client asks for it.
+    pub(crate) fn compacting(&self, is: bool) {
+        self.compacting.store(is, Ordering::Release);
     }
 
     /// Tells that `pending` operations wait. Called by the apply thread after each
@@ -163,6 +171,13 @@ pub(crate) struct Orders {
     gathering: Arc<AtomicBool>,
     full: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
+    compacting: Arc<AtomicBool>,
+}
+
+impl Orders {
+    fn is_compacting(&self) -> bool {
+        self.compacting.load(Ordering::Acquire)
+    }
 }
 
 /// The thread's state.
@@ -222,7 +237,7 @@ impl Committer {
                 }
                 Ok(Order::SnapshotFor(to)) => self.snapshot_for(orders, to),
                 Ok(Order::Offer(slot)) => self.offer(orders, slot),
-                Err(Nothing::Timeout) if self.shrinks_now() => match self.shrink(orders) {
+                Err(Nothing::Timeout) if self.shrinks_now(orders) => match self.shrink(orders) {
                     Turn::Looked => continue,
                     Turn::Committed(done) => done.and_then(|()| self.snapshot(orders)),
                 },

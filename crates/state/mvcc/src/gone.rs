@@ -1,7 +1,8 @@
 //! Rows that are to be deleted, in the order of their revisions.
 //!
-//! A compaction can drop millions. Nearly all of them are the first of their revision and
-//! no tombstone, so they are bits, 4,096 revisions to a block; the others are a set.
+//! A compaction can drop millions. Nearly all of them are no tombstones, and the first of
+//! their revision: they are bits, 4,096 revisions to a block. Those that follow within a
+//! revision are bits as well, 64 to an entry; tombstones are a set.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,58 +18,78 @@ type Block = Box<[u64; WORDS]>;
 /// A set of rows; whether each is a tombstone belongs to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gone {
-    plain: BTreeMap<i64, Block>,
-    others: BTreeSet<(Revision, bool)>,
+    firsts: BTreeMap<i64, Block>,
+    /// By revision and by 64 changes of it.
+    seconds: BTreeMap<(i64, i64), u64>,
+    tombstones: BTreeSet<Revision>,
 }
 
 impl Gone {
     pub(crate) fn insert(&mut self, row: Revision, tombstone: bool) {
-        if row.sub != 0 || tombstone {
-            self.others.insert((row, tombstone));
-            return;
+        if tombstone {
+            self.tombstones.insert(row);
+        } else if row.sub != 0 {
+            *self.seconds.entry((row.main, row.sub >> 6)).or_default() |= 1 << (row.sub & 63);
+        } else {
+            let (block, bit) = place(row.main);
+            let block = self.firsts.entry(block).or_insert_with(|| Box::new([0; WORDS]));
+            block[bit / 64] |= 1 << (bit % 64);
         }
-        let (block, bit) = place(row.main);
-        let block = self.plain.entry(block).or_insert_with(|| Box::new([0; WORDS]));
-        block[bit / 64] |= 1 << (bit % 64);
     }
 
     /// Takes the row with the lowest revision.
     pub(crate) fn pop_first(&mut self) -> Option<(Revision, bool)> {
-        let plain = self.first_plain();
-        match self.others.first() {
-            Some(other) if plain.is_none_or(|main| *other < (Revision::new(main, 0), false)) => {
-                self.others.pop_first()
-            }
-            _ => plain.map(|main| {
-                self.clear(main);
-                (Revision::new(main, 0), false)
-            }),
+        let first = self.first().map(|main| Revision::new(main, 0));
+        let second = self.second();
+        let tombstone = self.tombstones.first().copied();
+        let lowest = [first, second, tombstone].into_iter().flatten().min()?;
+        if first == Some(lowest) {
+            self.clear_first(lowest.main);
+        } else if second == Some(lowest) {
+            self.clear_second(lowest);
+        } else {
+            self.tombstones.pop_first();
+            return Some((lowest, true));
         }
+        Some((lowest, false))
     }
 
-    fn first_plain(&self) -> Option<i64> {
-        let (block, words) = self.plain.first_key_value()?;
+    fn first(&self) -> Option<i64> {
+        let (block, words) = self.firsts.first_key_value()?;
         let at = words.iter().position(|word| *word != 0).expect("an empty block goes");
         Some((block << BLOCK_BITS) + at as i64 * 64 + i64::from(words[at].trailing_zeros()))
     }
 
-    fn clear(&mut self, main: i64) {
+    fn clear_first(&mut self, main: i64) {
         let (block, bit) = place(main);
-        let words = self.plain.get_mut(&block).expect("it has the bit");
+        let words = self.firsts.get_mut(&block).expect("it has the bit");
         words[bit / 64] &= !(1 << (bit % 64));
         if words[bit / 64..].iter().all(|word| *word == 0) {
             // The lowest is taken first, so nothing is below.
-            self.plain.remove(&block);
+            self.firsts.remove(&block);
+        }
+    }
+
+    fn second(&self) -> Option<Revision> {
+        let ((main, high), bits) = self.seconds.first_key_value()?;
+        Some(Revision::new(*main, (high << 6) + i64::from(bits.trailing_zeros())))
+    }
+
+    fn clear_second(&mut self, row: Revision) {
+        let mut entry = self.seconds.first_entry().expect("it has the bit");
+        *entry.get_mut() &= !(1 << (row.sub & 63));
+        if *entry.get() == 0 {
+            entry.remove();
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.others.is_empty()
+        self.firsts.is_empty() && self.seconds.is_empty() && self.tombstones.is_empty()
     }
 
     /// What it takes, in entries of some 40 bytes.
     pub(crate) fn weight(&self) -> usize {
-        self.others.len() + self.plain.len() * BLOCK_WEIGHT
+        self.tombstones.len() + self.seconds.len() + self.firsts.len() * BLOCK_WEIGHT
     }
 }
 
@@ -92,7 +113,7 @@ mod tests {
         for round in 0..200_000 {
             if dice(5) < 3 {
                 let main = dice(if round % 1000 < 500 { 9_000 } else { 1 << 40 }) as i64 + 1;
-                let row = Revision::new(main, if dice(6) == 0 { dice(3) as i64 } else { 0 });
+                let row = Revision::new(main, if dice(3) == 0 { dice(200) as i64 } else { 0 });
                 let tombstone = dice(9) == 0;
                 gone.insert(row, tombstone);
                 model.insert((row, tombstone));

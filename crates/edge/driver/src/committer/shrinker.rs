@@ -132,9 +132,18 @@ impl Committer {
         shrinker.due = Some(begin);
     }
 
-    /// Whether a turn is due.
-    pub(super) fn shrinks_now(&self) -> bool {
-        self.shrinker.due.is_some_and(|due| due <= self.clock.now())
+    /// Whether a turn is due. What is not asked for waits for the end of a compaction: pages
+    /// that it will write again need not be moved.
+    pub(super) fn shrinks_now(&mut self, orders: &Orders) -> bool {
+        let now = self.clock.now();
+        let is_due = self.shrinker.due.is_some_and(|due| due <= now);
+        let work = self.shrinker.work.as_ref();
+        let waits = work.is_none_or(|work| work.asked.is_none() && !work.only_cuts);
+        if is_due && waits && orders.is_compacting() {
+            self.shrinker.due = Some(now + STEADY);
+            return false;
+        }
+        is_due
     }
 
     /// Begins, goes on or ends.

@@ -160,37 +160,8 @@ impl Bridge {
     /// What stands for a password in the log: base64 of bcrypt's text.
     async fn hashed(&self, password: String) -> Result<String, Status> {
         let hash = self.login.passwords.hash(password).await.map_err(unchecked)?;
-        Ok(base64(hash.as_bytes()))
-    }
-}
-
-/// Standard base64, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for piece in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(piece.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let value = bits >> (18 - 6 * digit) & 63;
-            let padding = digit > piece.len();
-            text.push(if padding { '=' } else { char::from(DIGITS[value as usize]) });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_with_padding() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+        let mut text = Vec::new();
+        mainstay_json::base64_encode(hash.as_bytes(), &mut text);
+        Ok(String::from_utf8(text).expect("base64 is ASCII"))
     }
 }

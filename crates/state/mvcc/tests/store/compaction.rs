@@ -23,7 +23,7 @@ fn rows_go_in_order_and_none_is_forgotten() {
         index += 1;
         let mut batch = batch(index);
         // Neighbours in the file are not neighbours among the keys.
-        // The second of a revision takes much more when it is gathered.
+        // The second of a revision takes an entry of its own when it is gathered.
         let mut txn = store.write();
         txn.put(format!("k{}", n * 17 % KEYS).as_bytes(), b"v", LeaseId(0));
         txn.put(format!("l{}", n * 17 % KEYS).as_bytes(), b"v", LeaseId(0));
