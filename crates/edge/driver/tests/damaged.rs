@@ -49,12 +49,17 @@ fn fill_and_damage(scratch: &Scratch, driver: &mut Driver) -> Handle {
     let handle = driver.handle();
     block_on(async {
         driver.ready().await;
-        for n in 0..KEYS {
+        let put = async |n: usize| {
             let (key, value) = (format!("k{n}").into(), value(n).into());
             let put = pb::PutRequest { key, value, ..Default::default() };
             handle.propose(RequestField::Put, &put).await.expect("put");
+        };
+        for n in 0..KEYS {
+            put(n).await;
         }
         handle.commit_backend().await.expect("committed");
+        // The view that this publishes reads from the file; the one before may hold the rows.
+        put(0).await;
     });
     let db = scratch.0.join("member/snap/db");
     let bytes = std::fs::read(&db).expect("the db");
