@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cluster::Make;
@@ -201,15 +202,29 @@ impl Drop for Member {
     }
 }
 
-/// A client and a peer port that were free a moment ago.
+/// A client and a peer port that were free a moment ago. They lie below those that the system
+/// gives to outgoing connections, one of which could have them before their server does.
 ///
 /// # Panics
-/// When the system has none.
+/// When there are none.
 pub fn free_ports() -> (u16, u16) {
-    let take = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let (client, peer) = (take(), take());
+    let (client, peer) = (free(), free());
     let port = |l: &TcpListener| l.local_addr().expect("bound").port();
     (port(&client), port(&peer))
+}
+
+fn free() -> TcpListener {
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 22_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test programs run beside each other, and begin at different places.
+    let start = std::process::id().wrapping_mul(97);
+    (0..PORTS)
+        .find_map(|_| {
+            let at = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % PORTS;
+            TcpListener::bind(("127.0.0.1", (FIRST + at) as u16)).ok()
+        })
+        .expect("a free port")
 }
 
 pub(crate) fn http_get(endpoint: &str, path: &str) -> Result<String, String> {

@@ -137,6 +137,17 @@ const TABLE: &[(&str, Shows)] = &[
     ("process_virtual_memory_max_bytes", Something),
     ("promhttp_metric_handler_requests_in_flight", Exactly(1.0)),
     ("promhttp_metric_handler_requests_total", Something),
+    // Nothing is damaged here: the driver's and interop's tests of damage and of full disks.
+    ("mainstay_databases_refetched_total", Zero),
+    ("mainstay_db_damaged_pages_total", Zero),
+    // Once a day.
+    ("mainstay_db_scrub_last_end_seconds", Zero),
+    ("mainstay_db_scrubbed_pages_total", Zero),
+    ("mainstay_db_scrubs_total", Zero),
+    ("mainstay_disk_free_bytes", Something),
+    ("mainstay_disk_full", Zero),
+    ("mainstay_disk_reserve_bytes", Something),
+    ("mainstay_logs_restarted_total", Zero),
 ];
 
 /// The sum of a family's values, or of its observations.
