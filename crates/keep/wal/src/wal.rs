@@ -464,7 +464,11 @@ impl Wal {
     fn write(&mut self) -> Result<(), WalError> {
         // Whatever happens below, nothing more may be appended behind a gap.
         self.failed = true;
-        self.waiting.push_back(self.encoder.buffer.len());
+        let end = self.encoder.buffer.len();
+        // Trying again with nothing new adds no end.
+        if self.waiting.back() != Some(&end) {
+            self.waiting.push_back(end);
+        }
         while let Some(bytes) = self.waiting.front().copied() {
             self.write_first(bytes)?;
             self.waiting.pop_front();
