@@ -201,3 +201,10 @@ pub const PASSWORDS_WAITING_MAX: usize = 256;
 /// Leases that one keepalive stream is looked after for when permissions change (ours): of
 /// more, those beyond are looked at when they are next renewed.
 pub const STREAM_LEASES_MAX: usize = 1_024;
+
+/// Bytes of one key that a line of the audit log shows (ours).
+pub const AUDIT_KEY_BYTES_MAX: usize = 1024;
+/// Bytes of all keys that a line of the audit log shows (ours).
+pub const AUDIT_KEYS_BYTES_MAX: usize = 8 * 1024;
+/// Records that wait for the audit log's file before calls wait for room (ours).
+pub const AUDIT_RECORDS_WAITING_MAX: usize = 4096;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use mainstay_types::Version;
 
 use crate::config::{
-    AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config, DiscoveryConfig,
-    KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password, TlsFiles, TlsVersion,
+    AuditConfig, AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config,
+    DiscoveryConfig, KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password,
+    TlsFiles, TlsVersion,
 };
 use crate::settings::{Settings, Value};
 use crate::{Gates, Invalid, Notice, Url, number, table};
@@ -90,6 +91,7 @@ pub(crate) fn build(s: &Source, host: Host<'_>, told: &mut Vec<Notice>) -> Resul
         bcrypt_cost: bcrypt_cost(s.uint("bcrypt-cost"), told),
         auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
         log: log(s)?,
+        audit: audit(s)?,
         metrics_extensive: s.text("metrics") == "extensive",
         unsafe_no_fsync: s.on("unsafe-no-fsync"),
         all_defaults: s.settings.is_empty(),
@@ -466,6 +468,26 @@ fn log(source: &Source) -> Result<LogConfig, Invalid> {
         }
     };
     Ok(LogConfig { level, format, outputs, rotation })
+}
+
+fn audit(source: &Source) -> Result<Option<AuditConfig>, Invalid> {
+    let text = |name| Some(source.text(name)).filter(|text| !text.is_empty());
+    let Some(path) = text("audit-log-path") else {
+        let tuned = table::all().filter(|flag| flag.name.starts_with("audit-"));
+        if let Some(flag) = tuned.into_iter().find(|flag| source.settings.is_set(flag.name)) {
+            return Err(Invalid(format!("--{} needs --audit-log-path", flag.name)));
+        }
+        return Ok(None);
+    };
+    let bytes_max = source.uint("audit-log-maxsize").saturating_mul(1 << 20);
+    let backups = source.uint("audit-log-maxbackup");
+    let rotation = (bytes_max > 0).then_some(LogRotation {
+        bytes_max,
+        days_max: source.uint32("audit-log-maxage"),
+        backups_max: u32::try_from(backups).unwrap_or(u32::MAX),
+    });
+    let policy = text("audit-policy-file").map(PathBuf::from);
+    Ok(Some(AuditConfig { path: path.into(), policy, rotation }))
 }
 
 /// The JSON that lumberjack takes: MiB (0 means 100), days, count. Local time and compression are

@@ -139,6 +139,8 @@ pub struct Config {
     pub auth_token_ttl: Duration,
     /// The log.
     pub log: LogConfig,
+    /// The audit log (ours); there is none without it.
+    pub audit: Option<AuditConfig>,
     /// Whether gRPC handling times are exported as histograms.
     pub metrics_extensive: bool,
     /// Whether nothing waits for the disk.
@@ -359,4 +361,15 @@ pub struct LogRotation {
     pub days_max: u32,
     /// Old files that are kept, 0 all.
     pub backups_max: u32,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// The file with its policy; `None` for the one that is built in.
+    pub policy: Option<PathBuf>,
+    /// When the file starts anew; never when `None`.
+    pub rotation: Option<LogRotation>,
 }

@@ -25,8 +25,9 @@ use std::io;
 use std::net::IpAddr;
 
 pub use config::{
-    AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config, DiscoveryConfig,
-    KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password, TlsFiles, TlsVersion,
+    AuditConfig, AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config,
+    DiscoveryConfig, KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password,
+    TlsFiles, TlsVersion,
 };
 pub use gates::{Gate, Gates};
 pub use greeting::greeting;

@@ -24,7 +24,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber, span};
 
 pub use line::{JSON_SUFFIX, json_string, json_strings};
-pub use sink::Rotation;
+pub use sink::{LogFile, Rotation};
+pub use time::push_timestamp;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::{Output, time};
@@ -29,7 +30,7 @@ impl Sink {
             Output::Stderr => Sink::Writer(Box::new(io::stderr())),
             // Rust buffers standard output by line, and we write whole lines.
             Output::Stdout => Sink::Writer(Box::new(io::stdout())),
-            Output::File(path) => Sink::File(LogFile::open(path, rotation)?),
+            Output::File(path) => Sink::File(LogFile::open(path, rotation, SHARED)?),
         })
     }
 
@@ -44,24 +45,59 @@ impl Sink {
     }
 }
 
-pub(crate) struct LogFile {
+/// Mode of files that collectors of other users read, before the umask.
+const SHARED: u32 = 0o666;
+
+/// A file that is appended to, and put aside for a new one when it is full.
+#[derive(Debug)]
+pub struct LogFile {
     path: PathBuf,
     file: File,
     bytes: u64,
     rotation: Option<Rotation>,
+    mode: u32,
     /// Time in the name of the last file put aside here.
     last_stamp: i64,
 }
 
 impl LogFile {
-    fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<LogFile> {
+    /// Opens the file at `path`, or makes it with `mode`, less the umask. One that is there keeps
+    /// its mode.
+    ///
+    /// # Errors
+    /// What the operating system says, with the path.
+    pub fn open(path: &Path, rotation: Option<Rotation>, mode: u32) -> io::Result<LogFile> {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let file = append_to(path).map_err(named)?;
+        let file = append_to(path, mode).map_err(named)?;
         let bytes = file.metadata().map_err(named)?.len();
-        Ok(LogFile { path: path.to_owned(), file, bytes, rotation, last_stamp: i64::MIN })
+        let (path, last_stamp) = (path.to_owned(), i64::MIN);
+        Ok(LogFile { path, file, bytes, rotation, mode, last_stamp })
     }
 
-    fn write(&mut self, line: &[u8], now_micros: i64) -> io::Result<()> {
+    /// Opens the path anew when somebody else has moved the file away, as logrotate does.
+    ///
+    /// # Errors
+    /// What the operating system says; then the file that is open goes on.
+    pub fn follow_path(&mut self) -> io::Result<()> {
+        let there = match fs::metadata(&self.path) {
+            Ok(there) => Some((there.dev(), there.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let own = self.file.metadata()?;
+        if there != Some((own.dev(), own.ino())) {
+            self.file = append_to(&self.path, self.mode)?;
+            self.bytes = self.file.metadata()?.len();
+        }
+        Ok(())
+    }
+
+    /// Appends a line, or several, to one file; `now_micros` since 1970 is what the time in the
+    /// name of a file that is put aside comes from.
+    ///
+    /// # Errors
+    /// What the operating system says. Part of the line may stand there.
+    pub fn write(&mut self, line: &[u8], now_micros: i64) -> io::Result<()> {
         let size = line.len() as u64;
         if let Some(rotation) = self.rotation
             && self.bytes > 0
@@ -84,7 +120,7 @@ impl LogFile {
         }
         fs::rename(&self.path, self.backup(stamp))?;
         self.last_stamp = stamp;
-        self.file = append_to(&self.path)?;
+        self.file = append_to(&self.path, self.mode)?;
         self.bytes = 0;
         self.drop_old(rotation, now_micros)
     }
@@ -145,6 +181,6 @@ fn is_stamp(text: &str) -> bool {
             .all(|(b, f)| if *f == b'0' { b.is_ascii_digit() } else { b == *f })
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+fn append_to(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(mode).open(path)
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-/// Appends `2006-01-02T15:04:05.000000Z`.
-pub(crate) fn push_timestamp(out: &mut String, micros: i64) {
+/// Appends `2006-01-02T15:04:05.000000Z`, of microseconds since 1970.
+pub fn push_timestamp(out: &mut String, micros: i64) {
     let c = civil(micros);
     let (y, mo, d, h, mi, s) = (c.year, c.month, c.day, c.hour, c.minute, c.second);
     let us = c.micros;

@@ -2,10 +2,10 @@
 //!
 //! **How an identity reaches a call.** Whoever serves a call (gRPC, the JSON gateway, a
 //! websocket, the lock service) makes a [`Call`] of it, with the request's metadata and with
-//! the [`Peer`](crate::call::Peer) of its connection. `Services` asks [`enter`] once for each
-//! call: it finds out who calls (a token, else the common name of the certificate), and
-//! turns away whom the call's row in [`crate::method`] does not let in at all. The answer is
-//! a [`Caller`]. For each operation the service then asks [`permit`], with the request and
+//! the [`Peer`](crate::call::Peer) of its connection. `Services` asks [`who_calls`] once for each
+//! call: it finds out who it is (a token, else the common name of the certificate), a
+//! [`Caller`]; [`let_in`] turns away whom the call's row in [`crate::method`] does not let in
+//! at all. For each operation the service then asks [`permit`], with the request and
 //! the caller, for a [`Permitted`] request; the operations of
 //! [`Member`] take nothing else. A `Permitted` is made here and nowhere else, what it holds
 //! cannot be changed afterwards, and it carries the identity into the log, where every
@@ -228,28 +228,36 @@ impl From<AuthError> for Status {
     }
 }
 
-/// Who calls, if the call's row lets them in.
+/// Who calls. Whether they may, [`let_in`] says.
 ///
 /// # Errors
-/// `invalid auth token`, or that this caller may not make such a call, whatever is in it.
-pub(crate) async fn enter<M: Member>(member: &M, call: &Call) -> Result<Caller, Status> {
+/// `invalid auth token`.
+pub(crate) async fn who_calls<M: Member>(member: &M, call: &Call) -> Result<Caller, Status> {
     if !member.auth_enabled() || call.method.rule == Rule::Open {
         return Ok(Caller::nobody());
     }
-    let caller = match caller::recognize(member, call).await {
-        Err(_) if call.method.rule == Rule::Each => Caller::nobody(),
-        caller => caller?,
-    };
-    match call.method.rule {
-        Rule::Open | Rule::Asks | Rule::Each => {}
-        // A client without credentials is told so before its message is read.
-        Rule::User | Rule::Keys if member.auth_enabled() => anybody(caller.who())?,
-        Rule::User | Rule::Keys => {}
-        Rule::Root => {
-            permit(member, &caller, AnythingOfRoot).await?;
-        }
+    match caller::recognize(member, call).await {
+        Err(_) if call.method.rule == Rule::Each => Ok(Caller::nobody()),
+        caller => caller,
     }
-    Ok(caller)
+}
+
+/// Whether the call's row lets its caller in.
+///
+/// # Errors
+/// This caller may not make such a call, whatever is in it.
+pub(crate) async fn let_in<M: Member>(
+    member: &M,
+    call: &Call,
+    caller: &Caller,
+) -> Result<(), Status> {
+    match call.method.rule {
+        Rule::Open | Rule::Asks | Rule::Each => Ok(()),
+        // A client without credentials is told so before its message is read.
+        Rule::User | Rule::Keys if member.auth_enabled() => Ok(anybody(caller.who())?),
+        Rule::User | Rule::Keys => Ok(()),
+        Rule::Root => permit(member, caller, AnythingOfRoot).await.map(drop),
+    }
 }
 
 /// What every call for root alone asks, before its message is looked at.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mainstay_audit::Trail;
 use mainstay_types::limits::{GATEWAY_TEXT_BYTES_MAX, GRPC_OVERHEAD_BYTES, RESERVED_FDS};
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -147,6 +148,7 @@ pub struct Server<M> {
     listeners: Arc<[Listener]>,
     raft: Option<Arc<dyn RaftFace>>,
     network: Arc<NetworkStats>,
+    trail: Option<Trail>,
 }
 
 impl<M: Member> Server<M> {
@@ -161,7 +163,13 @@ impl<M: Member> Server<M> {
     /// The server of `member` on listeners that are bound already.
     pub fn over(sockets: Sockets, member: M) -> Server<M> {
         let Sockets { config, listeners } = sockets;
-        Server { config, member, listeners, raft: None, network: Arc::default() }
+        Server { config, member, listeners, raft: None, network: Arc::default(), trail: None }
+    }
+
+    /// The same server, whose calls are recorded in `trail`.
+    #[must_use]
+    pub fn with_audit(self, trail: Option<Trail>) -> Server<M> {
+        Server { trail, ..self }
     }
 
     /// The same server, in which `raft` answers raft's paths on the peer listeners.
@@ -258,6 +266,7 @@ impl<M: Member> Server<M> {
             self.config.extensive_metrics,
             self.config.features.clone(),
             Arc::clone(&self.network),
+            self.trail.clone(),
         ));
         let access = Arc::new(self.config.access.clone());
         let slots = Arc::new(Semaphore::new(self.connection_limit()));
@@ -296,6 +305,7 @@ impl<M: Member> Server<M> {
         let (member, stop) = (self.member.clone(), stop.clone());
         let listeners = Arc::clone(&self.listeners);
         let (config, raft) = (self.config.clone(), self.raft.clone());
+        let trail = self.trail.clone();
         move || {
             let max = member.settings().max_request_bytes + GRPC_OVERHEAD_BYTES;
             let cells = GrpcCells::new(Arc::clone(&registry.shards[number]));
@@ -306,6 +316,7 @@ impl<M: Member> Server<M> {
                 Arc::clone(&registry),
                 stop.clone(),
                 config.slow_request,
+                trail,
             );
             let gateway = || Gateway::new(services.clone(), &cells, message_bytes, room);
             let gateway = config.gateway.then(gateway);

@@ -1,5 +1,6 @@
 //! `etcd`: reads the configuration, starts the log, and runs one member.
 
+mod audit;
 mod checks;
 #[cfg(feature = "failpoints")]
 mod failpoints;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstay_config::{
-    AutoCompaction, Config, LogConfig, LogFormat, LogOutput, Notice, Url, number,
+    AutoCompaction, Config, LogConfig, LogFormat, LogOutput, LogRotation, Notice, Url, number,
 };
 use mainstay_log::{Format, Output, Rotation, Settings, json_strings, level_named};
 use mainstay_types::SPOKEN_VERSION;
@@ -26,11 +26,16 @@ pub(crate) fn log_settings(log: &LogConfig) -> Settings {
                 LogOutput::File(path) => Output::File(path.clone()),
             })
             .collect(),
-        rotation: log.rotation.map(|rotation| Rotation {
-            bytes_max: rotation.bytes_max,
-            backups_max: rotation.backups_max as usize,
-            days_max: rotation.days_max,
-        }),
+        rotation: log.rotation.map(rotation),
+    }
+}
+
+/// When a file starts anew, as `mainstay-log` takes it.
+pub(crate) fn rotation(rotation: LogRotation) -> Rotation {
+    Rotation {
+        bytes_max: rotation.bytes_max,
+        backups_max: rotation.backups_max as usize,
+        days_max: rotation.days_max,
     }
 }
 

@@ -19,7 +19,7 @@ use mainstay_server::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{checks, self_made};
+use crate::{audit, checks, self_made};
 
 /// How long requests under way may take to end after a signal (the whole end is
 /// expected within 1.5 s).
@@ -61,6 +61,7 @@ pub(crate) fn run(
     // Before the member boots: a start that fails for an address in use must not have founded one.
     let sockets = Sockets::bind(server_config(config))?;
     let peer_sockets = Sockets::bind(peer_server_config(config))?;
+    let trail = audit::start(config.audit.as_ref())?;
     if let Some(founding) = checks::founding(config, &options)? {
         options.founding = founding;
     }
@@ -79,7 +80,8 @@ pub(crate) fn run(
     let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
     let peer_urls = peers.peer_urls();
     let peers = peers.serve_on(|guest| transport.host(guest))?;
-    let server = Server::over(sockets, bridge).with_network(transport.stats());
+    let server =
+        Server::over(sockets, bridge).with_network(transport.stats()).with_audit(trail.clone());
     let end = async {
         tokio::select! {
             _ = terminate.recv() => End::Signal(SIGTERM),
@@ -113,6 +115,10 @@ pub(crate) fn run(
     driver.stop();
     transport.stop();
     peers.shutdown(Duration::ZERO);
+    if let Some(trail) = trail {
+        // What could not be written by then is lost.
+        let _ = runtime.block_on(tokio::time::timeout(LAST_REQUESTS, trail.flush()));
+    }
     conclude(config, end)
 }
 

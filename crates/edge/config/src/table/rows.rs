@@ -860,6 +860,46 @@ const OURS: &[Flag] = &[
         "=",
         "How fast pages are compared then, in MB per second; 0 is never.",
     ),
+    row(
+        Works,
+        "audit-log-path",
+        Text,
+        "",
+        "=",
+        "File to which a JSON line is appended for each call: who, from where, what, on which keys, with which result; never values. None when empty.",
+    ),
+    row(
+        Works,
+        "audit-policy-file",
+        Text,
+        "",
+        "=",
+        "YAML file that says which calls the audit log records (docs/audit.md); without one, all but reads that succeed.",
+    ),
+    row(
+        Works,
+        "audit-log-maxsize",
+        Uint,
+        "100",
+        "=",
+        "MiB after which the audit log's file is put aside for a new one; 0 is never.",
+    ),
+    row(
+        Works,
+        "audit-log-maxbackup",
+        Uint,
+        "10",
+        "=",
+        "Files of the audit log put aside that are kept; 0 keeps all.",
+    ),
+    row(
+        Works,
+        "audit-log-maxage",
+        Uint32,
+        "0",
+        "=",
+        "Days for which files of the audit log put aside are kept; 0 is for ever.",
+    ),
 ];
 
 const IGNORED: &[Flag] = &[

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mainstay_apply::{AuthError, Identity, Password};
+use mainstay_audit::By;
 use mainstay_credentials::{fingerprint, index_of};
 
 use crate::call::Call;
@@ -41,6 +42,15 @@ impl Caller {
     /// Its name, and the auth revision at which it was recognized.
     pub(crate) fn who(&self) -> &Identity {
         &self.who
+    }
+
+    /// By what it was recognized.
+    pub(crate) fn by(&self) -> By {
+        match self.shown {
+            Shown::Nothing => By::Nothing,
+            Shown::Token { .. } => By::Token,
+            Shown::Certificate => By::Certificate,
+        }
     }
 
     /// The same caller as users and roles are now. Whether it still has a token is not asked:

@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use mainstay_apply::AuthError;
+use mainstay_audit::{Asked, Trail};
 use mainstay_proto::etcdserverpb as pb;
 use tokio::sync::watch;
 
 use super::{Caller, Permitted, caller, permit_now};
+use crate::audit;
 use crate::call::Call;
 use crate::errors;
 use crate::member::{Doorkeeper, Member};
@@ -22,13 +24,26 @@ pub(crate) struct Session<M> {
     call: Call,
     caller: Caller,
     changes: Changes,
+    trail: Option<Trail>,
 }
 
 impl<M: Member> Session<M> {
     /// `caller` has entered with `call`.
-    pub(crate) fn new(member: M, call: Call, caller: Caller) -> Session<M> {
+    pub(crate) fn new(member: M, call: Call, caller: Caller, trail: Option<Trail>) -> Session<M> {
         let changes = Changes::new(member.auth_changes());
-        Session { member, call, caller, changes }
+        Session { member, call, caller, changes, trail }
+    }
+
+    /// Records one of its messages: who sent it, as far as that was seen, and how it ended.
+    pub(crate) fn note(
+        &self,
+        caller: Option<&Caller>,
+        asked: impl FnOnce() -> Asked,
+        result: Result<(), &Status>,
+    ) {
+        if let Some(trail) = &self.trail {
+            audit::note_message(trail, &self.call, caller, asked, result);
+        }
     }
 
     /// Who sends the next message: what was shown at the beginning is looked at again, as
@@ -84,8 +99,17 @@ impl<M: Member> Doorkeeper for Session<M> {
         &mut self,
         create: pb::WatchCreateRequest,
     ) -> Result<Permitted<pb::WatchCreateRequest>, Cow<'static, str>> {
-        let caller = self.caller().map_err(|status| cancel_reason(&status))?;
-        permit_now(&self.member, &caller, create).map_err(|(status, _)| cancel_reason(&status))
+        let range = self.trail.is_some().then(|| (create.key.clone(), create.range_end.clone()));
+        let caller = self.caller();
+        let admitted = match &caller {
+            Ok(caller) => permit_now(&self.member, caller, create).map_err(|(status, _)| status),
+            Err(status) => Err(status.clone()),
+        };
+        if let Some((key, range_end)) = range {
+            let asked = || Asked::of_range("watch", &key, &range_end);
+            self.note(caller.as_ref().ok(), asked, admitted.as_ref().map(drop));
+        }
+        admitted.map_err(|status| cancel_reason(&status))
     }
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {

@@ -9,6 +9,7 @@ mod table;
 
 use std::sync::Arc;
 
+use mainstay_audit::Trail;
 use mainstay_driver::stats::Counter;
 
 pub(crate) use clients::{Calls, Clients};
@@ -34,7 +35,6 @@ pub struct Feature {
 }
 
 /// Everything that the server itself counts.
-#[derive(Debug)]
 pub(crate) struct Registry {
     /// One per shard.
     pub(crate) shards: Vec<Arc<grpc::ShardCells>>,
@@ -47,6 +47,8 @@ pub(crate) struct Registry {
     features: Vec<Feature>,
     /// `etcd_network_*` about other members.
     network: Arc<NetworkStats>,
+    /// The audit log, where there is one.
+    trail: Option<Trail>,
     /// `etcd_network_server_stream_failures_total{Type="receive"}`, by the value of `API`.
     pub(crate) unreadable: [(&'static str, Counter); 2],
     /// `promhttp_metric_handler_requests_total{code="200"}`.
@@ -60,6 +62,7 @@ impl Registry {
         extensive: bool,
         features: Vec<Feature>,
         network: Arc<NetworkStats>,
+        trail: Option<Trail>,
     ) -> Registry {
         let cells = |_| Arc::new(grpc::ShardCells::new(extensive));
         let stops = |f: &Feature| f.on && f.name == STOPS_ON_DEFRAG;
@@ -72,6 +75,7 @@ impl Registry {
             serving,
             features,
             network,
+            trail,
             unreadable: ["watch", "lease-keepalive"].map(|api| (api, Counter::default())),
             scrapes: Counter::default(),
         }

@@ -8,6 +8,7 @@ mod peers;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mainstay_apply::Op;
+use mainstay_audit::Trail;
 use mainstay_driver::stats::{Histogram, Stats};
 use mainstay_proto::etcdserverpb::AlarmMember;
 use mainstay_types::{MemberId, SPOKEN_VERSION};
@@ -61,6 +62,7 @@ pub(super) fn families<M: Member>(
     server(&mut table, member);
     features(&mut table, registry);
     requests(&mut table, registry);
+    audit(&mut table, registry);
     applied(&mut table, member.stats());
     disk(&mut table, member.stats());
     mvcc(&mut table, member);
@@ -170,6 +172,20 @@ fn proposals<M: Member>(t: &mut Table, member: &M) {
         "mainstay_disk_full",
         "1 while this member refuses writes because its disk lacks room.",
         f64::from(u8::from(member.lacks_room())),
+    );
+}
+
+fn audit(t: &mut Table, registry: &Registry) {
+    let audited = registry.trail.as_ref().map(Trail::counts).unwrap_or_default();
+    t.counter(
+        "mainstay_audit_records_total",
+        "Calls that stand in the audit log.",
+        audited.written,
+    );
+    t.counter(
+        "mainstay_audit_lost_total",
+        "Calls that should stand in the audit log and do not.",
+        audited.lost,
     );
 }
 

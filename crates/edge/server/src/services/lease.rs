@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use mainstay_apply::quota;
+use mainstay_audit::Asked;
 use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::limits::STREAM_LEASES_MAX;
 
 use super::{Services, decode, encode};
 use crate::forward;
-use crate::gate::{self, Caller, OnLease, Session};
+use crate::gate::{self, Caller, OnLease, Permitted, Session};
 use crate::member::Member;
 use crate::metrics::Kind;
 use crate::status::Status;
@@ -110,9 +111,7 @@ impl<M: Member> Services<M> {
             };
             let Some(request) = request else { return Ok(()) };
             let request: pb::LeaseKeepAliveRequest = decode(request?)?;
-            let asked = (request.id, OnLease::Renew);
-            let caller = session.caller()?;
-            let request = gate::permit_lease(self.member(), &caller, asked, request).await?;
+            let request = self.permit_renewal(&session, request).await?;
             if renewed_here.len() < STREAM_LEASES_MAX {
                 renewed_here.insert(request.id);
             }
@@ -126,5 +125,22 @@ impl<M: Member> Services<M> {
             let reply = pb::LeaseKeepAliveResponse { header, id: request.id, ttl };
             responses.send(Bytes::from(reply.encode_to_vec())).await;
         }
+    }
+
+    /// One request of a stream of renewals, if its caller may make it.
+    async fn permit_renewal(
+        &self,
+        session: &Session<M>,
+        request: pb::LeaseKeepAliveRequest,
+    ) -> Result<Permitted<pb::LeaseKeepAliveRequest>, Status> {
+        let id = request.id;
+        let asked = || Asked::of_lease(id);
+        let caller = session.caller().inspect_err(|status| {
+            session.note(None, asked, Err(status));
+        })?;
+        let renew = (id, OnLease::Renew);
+        let permitted = gate::permit_lease(self.member(), &caller, renew, request).await;
+        session.note(Some(&caller), asked, permitted.as_ref().map(drop));
+        permitted
     }
 }

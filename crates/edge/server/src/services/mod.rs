@@ -24,10 +24,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
+use mainstay_audit::Trail;
 use mainstay_proto::Message;
 use mainstay_proto::etcdserverpb::ResponseHeader;
 use mainstay_types::MemberId;
 
+use crate::audit::{Listening, Noted};
 use crate::call::Call;
 use crate::errors;
 use crate::gate::{self, Caller, Permitted, Session};
@@ -48,6 +50,8 @@ struct Inner<M> {
     stop: Stop,
     /// Unary calls that take longer are logged (`--warning-unary-request-duration`).
     slow: Duration,
+    /// Who did what, where that is recorded.
+    trail: Option<Trail>,
     /// The version that the last caller named, and where it is counted.
     last_client: RefCell<Option<(Option<HeaderValue>, Arc<Calls>)>>,
 }
@@ -68,9 +72,10 @@ impl<M: Member> Services<M> {
         registry: Arc<Registry>,
         stop: Stop,
         slow: Duration,
+        trail: Option<Trail>,
     ) -> Services<M> {
         let last_client = RefCell::new(None);
-        Services(Rc::new(Inner { member, registry, stop, slow, last_client }))
+        Services(Rc::new(Inner { member, registry, stop, slow, trail, last_client }))
     }
 
     fn member(&self) -> &M {
@@ -82,7 +87,12 @@ impl<M: Member> Services<M> {
     }
 
     /// What is asked of every call before its message is looked at; who makes it.
-    async fn admit(&self, call: &Call, unary: bool) -> Result<Caller, Status> {
+    async fn admit(
+        &self,
+        call: &Call,
+        unary: bool,
+        noted: &mut Option<Noted>,
+    ) -> Result<Caller, Status> {
         let standing = self.member().standing();
         if standing.learner {
             let allowed = match call.method.rpc {
@@ -104,7 +114,12 @@ impl<M: Member> Services<M> {
         if standing.leader == MemberId::NONE && call.requires_leader() {
             return Err(errors::NO_LEADER.status());
         }
-        gate::enter(self.member(), call).await
+        let caller = gate::who_calls(self.member(), call).await?;
+        if let Some(noted) = noted {
+            noted.by(&caller);
+        }
+        gate::let_in(self.member(), call, &caller).await?;
+        Ok(caller)
     }
 
     /// The request, if its caller may make it: what an operation of the member takes.
@@ -243,7 +258,8 @@ impl<M: Member> Services<M> {
         if rpc == Rpc::Observe {
             return Box::pin(self.observe(&call, requests, responses)).await;
         }
-        let session = || Session::new(self.member().clone(), call, caller.clone());
+        let trail = self.0.trail.clone();
+        let session = || Session::new(self.member().clone(), call, caller.clone(), trail);
         match rpc {
             Rpc::Watch => self.member().watch(session(), requests, responses).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(session(), requests, responses).await,
@@ -318,7 +334,50 @@ impl<M: Member> Services<M> {
 
 impl<M: Member> Service for Services<M> {
     async fn unary(&self, call: &Call, request: Bytes, out: &mut BytesMut) -> Result<(), Status> {
-        let caller = &self.admit(call, true).await?;
+        let mut noted = Noted::begin(self.0.trail.as_ref(), call, Some(&request)).await;
+        let before = out.len();
+        let result = match self.admit(call, true, &mut noted).await {
+            Ok(caller) => self.carry_out(&caller, call, request, out).await,
+            Err(status) => Err(status),
+        };
+        if let Some(noted) = noted {
+            noted.end(result.as_ref().copied(), out.get(before..).unwrap_or_default());
+        }
+        result
+    }
+
+    async fn stream<R, W>(self, call: Call, requests: R, responses: W) -> Result<(), Status>
+    where
+        R: RequestMessages,
+        W: ResponseSink,
+    {
+        let mut noted = Noted::begin(self.0.trail.as_ref(), &call, None).await;
+        let result = match self.admit(&call, false, &mut noted).await {
+            Ok(caller) => {
+                if matches!(call.method.rpc, Rpc::Watch | Rpc::LeaseKeepAlive) {
+                    noted.take().into_iter().for_each(Noted::forget);
+                }
+                let requests = Listening::new(requests, noted.as_ref());
+                self.serve_stream(caller, call, requests, responses).await
+            }
+            Err(status) => Err(status),
+        };
+        if let Some(noted) = noted {
+            noted.end(result.as_ref().copied(), &[]);
+        }
+        result
+    }
+}
+
+impl<M: Member> Services<M> {
+    /// Answers a unary call whose caller was let in.
+    async fn carry_out(
+        &self,
+        caller: &Caller,
+        call: &Call,
+        request: Bytes,
+        out: &mut BytesMut,
+    ) -> Result<(), Status> {
         let start = Instant::now();
         let (size, before) = (request.len(), out.len());
         let result = match call.method.rpc {
@@ -332,12 +391,18 @@ impl<M: Member> Service for Services<M> {
         result
     }
 
-    async fn stream<R, W>(self, call: Call, requests: R, responses: W) -> Result<(), Status>
+    /// Serves a stream whose caller was let in.
+    async fn serve_stream<R, W>(
+        self,
+        caller: Caller,
+        call: Call,
+        requests: R,
+        responses: W,
+    ) -> Result<(), Status>
     where
         R: RequestMessages,
         W: ResponseSink,
     {
-        let caller = self.admit(&call, false).await?;
         let requires_leader = call.requires_leader();
         let (this, rpc) = (self.clone(), call.method.rpc);
         let serving = self.streaming(caller, call, requests, responses);

@@ -1,6 +1,7 @@
 //! Who may do what: the matrix of every call and every kind of caller, streams that end
 //! when their permission does, and random questions beside a plain model.
 
+mod audited;
 mod matrix;
 mod model;
 mod revoked;

@@ -13,7 +13,7 @@ use crate::server::ServerConfig;
 use mainstay_driver::Options;
 
 /// A POST that closes its connection.
-async fn post(address: &str, path: &str, body: &str) -> (u16, String, Value) {
+pub(super) async fn post(address: &str, path: &str, body: &str) -> (u16, String, Value) {
     post_with(address, path, "", body).await
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use mainstay_audit::Trail;
 use mainstay_driver::{Alone, Driver, Options};
 use mainstay_env_os::{OsClock, OsDice, OsDisk};
 use mainstay_proto::Message as _;
@@ -40,6 +41,16 @@ impl Member {
         config: ServerConfig,
         login: Login,
     ) -> Member {
+        Member::start_audited(name, options, config, login, None)
+    }
+
+    pub(super) fn start_audited(
+        name: &str,
+        options: Options,
+        config: ServerConfig,
+        login: Login,
+        trail: Option<Trail>,
+    ) -> Member {
         let dir = scratch(name);
         let options = Options { data_dir: dir.join("data"), ..options };
         let clock = Arc::new(OsClock::new());
@@ -49,6 +60,7 @@ impl Member {
         run(driver.ready());
         let bridge = Bridge::new(driver.handle()).with_login(login);
         let server = Server::bind(config, bridge).expect("the listeners bind");
+        let server = server.with_audit(trail);
         let address = host(&server.client_urls()[0]);
         let serving = server.serve().expect("the shards start");
         Member { dir, driver: Some(driver), serving: Some(serving), address }

@@ -139,6 +139,8 @@ const TABLE: &[(&str, Shows)] = &[
     ("promhttp_metric_handler_requests_total", Something),
     // Nothing is damaged here: the driver's and interop's tests of damage and of full disks.
     ("mainstay_databases_refetched_total", Zero),
+    ("mainstay_audit_lost_total", Zero),
+    ("mainstay_audit_records_total", Zero),
     ("mainstay_db_damaged_pages_total", Zero),
     // Once a day.
     ("mainstay_db_scrub_last_end_seconds", Zero),

@@ -16,7 +16,7 @@ use crate::errors::{INVALID_AUTH_TOKEN, PERMISSION_DENIED, USER_EMPTY};
 
 /// Whom etcd lets in (semantics 11.13 to 11.15), written down once more by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum For {
+pub(super) enum For {
     Everybody,
     /// But a token that is shown must be good.
     Honest,
@@ -29,7 +29,7 @@ enum For {
 }
 
 /// A call on what is root's alone, and who may make it.
-fn row(path: &str, lease: i64) -> (For, Vec<u8>) {
+pub(super) fn row(path: &str, lease: i64) -> (For, Vec<u8>) {
     let (_, method) = path.rsplit_once('/').expect("a path");
     let secret = || Bytes::from_static(b"secret");
     let user = || "other".to_owned();
