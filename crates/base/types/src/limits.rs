@@ -3,6 +3,8 @@
 //! "etcd" means the number is etcd's and clients rely on it; "ours" means we
 //! chose it.
 
+use std::time::Duration;
+
 /// Size of a WAL segment before it is cut: 64,000,000 bytes (etcd, `wal.SegmentSizeBytes`).
 pub const WAL_SEGMENT_BYTES: u64 = 64 * 1000 * 1000;
 /// Largest WAL record that is read: a whole segment plus one largest request (ours).
@@ -208,3 +210,37 @@ pub const AUDIT_KEY_BYTES_MAX: usize = 1024;
 pub const AUDIT_KEYS_BYTES_MAX: usize = 8 * 1024;
 /// Records that wait for the audit log's file before calls wait for room (ours).
 pub const AUDIT_RECORDS_WAITING_MAX: usize = 4096;
+/// Passwords to be hashed and tokens to be signed that wait; one more is told to try again (ours).
+pub const OWN_JOBS_WAITING_MAX: usize = 1_024;
+/// Logins with the same name and password that wait for one answer; one more is told to try
+/// again (ours).
+pub const LOGINS_JOINED_MAX: usize = 4_096;
+/// Threads that compare passwords; half of the cores, if that is fewer (ours).
+pub const PASSWORD_THREADS_MAX: usize = 4;
+/// The bcrypt cost up to which a wrong login takes as long as one of the dearest user (ours).
+pub const BCRYPT_PADDED_COST_MAX: u32 = 14;
+
+/// Wrong passwords that one origin may show for one user at once, before it has to wait (ours).
+pub const GUESSES_BURST: u32 = 30;
+/// After which time it may show another one.
+pub const GUESSES_INTERVAL: Duration = Duration::from_secs(1);
+/// Wrong passwords that one origin may show at once, whoever's, before it has to wait (ours).
+pub const GUESSES_OF_ORIGIN_BURST: u32 = 300;
+/// After which time it may show another one.
+pub const GUESSES_OF_ORIGIN_INTERVAL: Duration = Duration::from_millis(100);
+/// Origins, and users of origins, whose wrong passwords are remembered; at the bound the half
+/// that has shown the fewest is forgotten (ours).
+pub const GUESSES_REMEMBERED_MAX: usize = 20_000;
+
+/// Users whose last right login is remembered; at the bound those that were not asked for
+/// longest are forgotten (ours).
+pub const LOGINS_REMEMBERED_MAX: usize = 10_000;
+/// For how long a right login is remembered (ours).
+pub const LOGIN_REMEMBERED_FOR: Duration = Duration::from_secs(3_600);
+/// For how long without being asked for (ours).
+pub const LOGIN_IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// Bytes of a signed token; a longer one is not looked at (ours).
+pub const JWT_BYTES_MAX: usize = 8 << 10;
+/// Signed tokens that are remembered as verified; at the bound all are verified again (ours).
+pub const JWTS_REMEMBERED_MAX: usize = 4_096;

@@ -90,6 +90,7 @@ pub(crate) fn build(s: &Source, host: Host<'_>, told: &mut Vec<Notice>) -> Resul
         tls_max_version: tls_version(&s.text("tls-max-version"))?,
         bcrypt_cost: bcrypt_cost(s.uint("bcrypt-cost"), told),
         auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
+        auth_token: s.text("auth-token"),
         log: log(s)?,
         audit: audit(s)?,
         metrics_extensive: s.text("metrics") == "extensive",

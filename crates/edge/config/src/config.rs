@@ -138,6 +138,8 @@ pub struct Config {
     /// Life of a simple token.
     pub auth_token_ttl: Duration,
     /// The log.
+    /// Kind of tokens and their options, as they were given: whoever makes tokens reads them.
+    pub auth_token: String,
     pub log: LogConfig,
     /// The audit log (ours); there is none without it.
     pub audit: Option<AuditConfig>,

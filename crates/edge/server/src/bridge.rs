@@ -12,6 +12,7 @@ use bytes::Bytes;
 use mainstay_apply::{ApplyError, Auth, AuthRequest, Reply, classify};
 use mainstay_backend::BackendError;
 use mainstay_backend::bolt::{self, Copy};
+use mainstay_credentials::Origin;
 use mainstay_driver::{Handle, RequestError, RequestField, WatchCommand, WatchStream};
 use mainstay_mvcc::MvccError;
 use mainstay_proto::etcdserverpb as pb;
@@ -224,6 +225,7 @@ impl Member for Bridge {
     async fn authenticate(
         &self,
         request: pb::AuthenticateRequest,
+        from: Origin,
     ) -> Result<pb::AuthenticateResponse, Status> {
         self.log_in(request).await
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_apply::{Auth, AuthRequest, Reply};
+use mainstay_credentials::Origin;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_types::{ClusterId, Index, MemberId, Term, Version};
 use tokio::sync::watch;
@@ -220,6 +221,7 @@ pub trait Member: Cluster + Clone + Send + Sync + 'static {
         &self,
         request: pb::AuthenticateRequest,
     ) -> impl Future<Output = Result<pb::AuthenticateResponse, Status>>;
+        from: Origin,
 
     /// Proposes a request about users and roles. Passwords in it are replaced by hashes
     /// before.

@@ -7,6 +7,7 @@ mod failpoints;
 mod report;
 mod run;
 mod self_made;
+mod tokens;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, UdpSocket};

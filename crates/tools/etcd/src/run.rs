@@ -55,6 +55,8 @@ pub(crate) fn run(
     let mut config = config.clone();
     self_made::certificates(&mut config)?;
     let config = &config;
+    let login = tokens::login(config)?;
+    options.simple_token_ttl = login.simple_ttl;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
     let clock = Arc::new(OsClock::new());
@@ -75,7 +77,7 @@ pub(crate) fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let handle = driver.handle();
     transport.attach(Arc::new(handle.clone()));
-    let bridge = bridge(config, &handle);
+    let bridge = bridge(config, &handle, login.login);
     // The others are needed before clients can be served.
     let peers = Server::over(peer_sockets, bridge.clone()).with_raft(transport.face());
     let peer_urls = peers.peer_urls();
@@ -123,10 +125,10 @@ pub(crate) fn run(
 }
 
 /// The member as it shows itself to clients.
-fn bridge(config: &Config, handle: &Handle) -> Bridge {
+fn bridge(config: &Config, handle: &Handle, login: Login) -> Bridge {
     Bridge::new(handle.clone())
         .with_strict_reconfig(config.strict_reconfig_check)
-        .with_login(Login::new(config.bcrypt_cost))
+        .with_login(login)
 }
 
 /// How the process ends.
@@ -305,7 +307,7 @@ fn options(config: &Config) -> Options {
             .on(Gate::LeaseCheckpoint)
             .then_some(config.lease_checkpoint_interval),
         old_members_with_auth: config.old_members_with_auth,
-        simple_token_ttl: Some(config.auth_token_ttl),
+        simple_token_ttl: None,
         persist_lease_checkpoints: config.gates.on(Gate::LeaseCheckpointPersist),
         initial_corrupt_check: config.gates.on(Gate::InitialCorruptCheck),
         quota_auto_disarm_percent: config.backend.quota_auto_disarm_percent,

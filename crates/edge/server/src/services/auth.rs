@@ -2,9 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use mainstay_apply::{AuthRequest, Reply};
+use mainstay_credentials::Origin;
 use mainstay_proto::etcdserverpb as pb;
 
 use super::{Services, decode, encode};
+use crate::call::Call;
 use crate::errors;
 use crate::gate::Caller;
 use crate::member::Member;
@@ -64,11 +66,13 @@ impl<M: Member> Services<M> {
 
     pub(super) async fn authenticate(
         &self,
+        call: &Call,
         request: Bytes,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
         let request: pb::AuthenticateRequest = decode(request)?;
-        let mut reply = self.member().authenticate(request).await?;
+        let from = Origin::of(&call.peer.address);
+        let mut reply = self.member().authenticate(request, from).await?;
         reply.header = self.complete(reply.header);
         encode(out, &reply)
     }

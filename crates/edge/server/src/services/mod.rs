@@ -202,7 +202,7 @@ impl<M: Member> Services<M> {
             Rpc::Downgrade => self.downgrade(caller, request, out).await,
             Rpc::UpgradeStatus => self.upgrade_status(caller, request, out).await,
             Rpc::UpgradeFinalize => self.upgrade_finalize(caller, request, out).await,
-            Rpc::Authenticate => self.authenticate(request, out).await,
+            Rpc::Authenticate => self.authenticate(call, request, out).await,
             Rpc::AuthStatus
             | Rpc::AuthEnable
             | Rpc::AuthDisable

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_apply::{Auth, AuthRequest, Reply};
+use mainstay_credentials::Origin;
 use mainstay_proto::Message as _;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::mvccpb::KeyValue;
@@ -219,6 +220,7 @@ impl Member for Fake {
     async fn authenticate(
         &self,
         _: pb::AuthenticateRequest,
+        _: Origin,
     ) -> Result<pb::AuthenticateResponse, Status> {
         if self.auth_enabled() {
             return Ok(pb::AuthenticateResponse { header: header(0), token: "t".into() });
