@@ -12,7 +12,7 @@ use crate::config::{
     TlsFiles, TlsVersion,
 };
 use crate::settings::{Settings, Value};
-use crate::{Gates, Invalid, Notice, Url, number, table};
+use crate::{Gates, Invalid, Notice, Url, ciphers, number, table};
 
 /// Values, and whether they came from a file.
 pub(crate) struct Source {
@@ -88,9 +88,10 @@ pub(crate) fn build(s: &Source, host: Host<'_>, told: &mut Vec<Notice>) -> Resul
         host_whitelist: hosts(s.words("host-whitelist")),
         tls_min_version: tls_version(&s.text("tls-min-version"))?.unwrap_or(TlsVersion::V12),
         tls_max_version: tls_version(&s.text("tls-max-version"))?,
+        cipher_suites: cipher_suites(s)?,
         bcrypt_cost: bcrypt_cost(s.uint("bcrypt-cost"), told),
-        auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
         auth_token: s.text("auth-token"),
+        auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
         log: log(s)?,
         audit: audit(s)?,
         metrics_extensive: s.text("metrics") == "extensive",
@@ -352,6 +353,7 @@ impl Source {
             auto: wants_own && !given,
             trusted_ca: path("trusted-ca-file"),
             cert_auth: self.on(&format!("{prefix}client-cert-auth")),
+            allowed_hostnames: self.words(&format!("{side}-cert-allowed-hostname")),
             ..TlsFiles::default()
         };
         if prefix.is_empty() {
@@ -361,7 +363,6 @@ impl Source {
             client_cert: path("client-cert-file"),
             client_key: path("client-key-file"),
             allowed_cns: self.words("peer-cert-allowed-cn"),
-            allowed_hostnames: self.words("peer-cert-allowed-hostname"),
             skip_client_san_verification: self.on("peer-skip-client-san-verification"),
             ..files
         }
@@ -403,6 +404,19 @@ fn tls_version(text: &str) -> Result<Option<TlsVersion>, Invalid> {
             "unexpected TLS version {text:?} (must be one of: TLS1.2, TLS1.3)"
         ))),
     }
+}
+
+/// `None` when nothing was named. As in etcd the version is looked at before the names.
+fn cipher_suites(source: &Source) -> Result<Option<Vec<String>>, Invalid> {
+    let names = source.words("cipher-suites");
+    if names.iter().all(String::is_empty) {
+        return Ok(None);
+    }
+    if source.text("tls-min-version") == "TLS1.3" {
+        let text = "cipher suites cannot be configured when only TLS1.3 is enabled";
+        return Err(Invalid(text.to_owned()));
+    }
+    ciphers::of_tls12(&names).map(Some)
 }
 
 fn bcrypt_cost(cost: u64, notices: &mut Vec<Notice>) -> u32 {

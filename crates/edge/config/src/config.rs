@@ -133,13 +133,16 @@ pub struct Config {
     pub tls_min_version: TlsVersion,
     /// Highest TLS version; the newest when `None`.
     pub tls_max_version: Option<TlsVersion>,
+    /// Suites of TLS 1.2 that are spoken, by IANA's names; `None` for all that there are. Those of
+    /// TLS 1.3 are not to choose: when only such were named there is none of TLS 1.2.
+    pub cipher_suites: Option<Vec<String>>,
     /// Work for hashing a password, 4 to 31.
     pub bcrypt_cost: u32,
+    /// Kind of tokens and their options, as they were given: whoever makes tokens reads them.
+    pub auth_token: String,
     /// Life of a simple token.
     pub auth_token_ttl: Duration,
     /// The log.
-    /// Kind of tokens and their options, as they were given: whoever makes tokens reads them.
-    pub auth_token: String,
     pub log: LogConfig,
     /// The audit log (ours); there is none without it.
     pub audit: Option<AuditConfig>,
@@ -274,7 +277,7 @@ pub struct TlsFiles {
     pub trusted_ca: Option<PathBuf>,
     /// Whether callers were explicitly asked for a certificate.
     pub cert_auth: bool,
-    /// Certificates of callers that do not count any more, DER.
+    /// Certificates that do not count any more, DER or PEM.
     pub crl: Option<PathBuf>,
     /// Whether this member makes its own certificate, because none was given; members then take
     /// any of each other.
@@ -287,8 +290,8 @@ pub struct TlsFiles {
     /// Common names, one of which a caller's certificate has to carry; empty allows all. Only
     /// between members.
     pub allowed_cns: Vec<String>,
-    /// Host names, one of which a caller's certificate has to be for; empty allows all. Only
-    /// between members, and never together with [`TlsFiles::allowed_cns`].
+    /// Host names, one of which a caller's certificate has to be for; empty allows all. Never
+    /// together with [`TlsFiles::allowed_cns`].
     pub allowed_hostnames: Vec<String>,
     /// Whether a caller's address is not held against its certificate. Only between members.
     pub skip_client_san_verification: bool,

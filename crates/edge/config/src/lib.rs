@@ -8,6 +8,7 @@
 
 mod args;
 mod build;
+mod ciphers;
 mod config;
 mod file;
 pub mod gates;

@@ -218,8 +218,11 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
             source.text("tls-max-version")
         ));
     }
-    if config.tls_min_version == TlsVersion::V13 && !source.words("cipher-suites").is_empty() {
-        return wrong("cipher suites cannot be configured when only TLS1.3 is enabled");
+    let no_suite = config.cipher_suites.as_ref().is_some_and(Vec::is_empty);
+    if no_suite && config.tls_max_version == Some(TlsVersion::V12) {
+        return wrong(
+            "--cipher-suites names no suite of TLS1.2, and --tls-max-version allows no other version",
+        );
     }
     let (cns, hostnames) = (&config.peer_tls.allowed_cns, &config.peer_tls.allowed_hostnames);
     if !cns.is_empty() && !hostnames.is_empty() {
@@ -259,7 +262,7 @@ fn tls(config: &Config, source: &Source, notices: &mut Vec<Notice>) -> Result<()
     Ok(())
 }
 
-/// `--auto-tls` and `--peer-auto-tls`.
+/// `--auto-tls` and `--peer-auto-tls`; and that what lets in clients by name is asked of them.
 fn own_certificates(config: &Config) -> Result<(), Invalid> {
     for (side, files) in [("", &config.client_tls), ("peer-", &config.peer_tls)] {
         let checks = files.requires_caller_cert()
@@ -273,6 +276,13 @@ fn own_certificates(config: &Config) -> Result<(), Invalid> {
                  (--{side}trusted-ca-file and others); etcd would pass over them"
             ));
         }
+    }
+    let clients = &config.client_tls;
+    if !clients.allowed_hostnames.is_empty() && !clients.requires_caller_cert() {
+        return wrong(
+            "--client-cert-allowed-hostname needs --trusted-ca-file: without it clients are asked \
+             for no certificate, and etcd would let in everybody",
+        );
     }
     let makes_own = config.client_tls.auto || config.peer_tls.auto;
     if makes_own && config.self_signed_cert_validity == 0 {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use mainstay_server::ClientTls;
+use mainstay_server::{ClientTls, LetIn, until_revoked};
 
 use crate::tls;
 use crate::transport::Options;
@@ -28,6 +29,8 @@ use crate::url::{Origin, Place};
 
 /// How long a TLS handshake may take (etcd).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often certificates are looked at when nobody is dialled.
+const CERTIFICATES_LOOKED_AT: Duration = Duration::from_secs(1);
 /// How often the kernel probes an idle connection (etcd: 30 s).
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -80,7 +83,7 @@ impl http_body::Body for OutBody {
 
 /// Opens connections.
 pub(crate) struct Dialer {
-    tls: Option<ClientTls>,
+    tls: Option<Arc<ClientTls>>,
     /// How long connecting may take.
     timeout: Duration,
     /// How long what was written may lie.
@@ -96,7 +99,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 impl Dialer {
     pub(crate) fn new(tls: Option<ClientTls>, options: &Options) -> Dialer {
         let Options { dial_timeout: timeout, write_timeout, local_addr, .. } = *options;
-        Dialer { tls, timeout, write_timeout, local_addr }
+        Dialer { tls: tls.map(Arc::new), timeout, write_timeout, local_addr }
     }
 
     /// Opens a connection to `origin`. It ends when it is dropped.
@@ -104,11 +107,11 @@ impl Dialer {
     /// # Errors
     /// Nobody there, or not who it should be; the text names the address.
     pub(crate) async fn connect(&self, origin: &Origin) -> io::Result<Connection> {
-        let io = self.open(origin).await?;
+        let (io, let_in) = self.open(origin).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
         let task = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            if let Some(Err(error)) = until_revoked(let_in.as_ref(), connection).await {
                 tracing::debug!(error = %error, "connection to a peer ended");
             }
         });
@@ -122,7 +125,8 @@ impl Dialer {
         }
     }
 
-    async fn open(&self, origin: &Origin) -> io::Result<Box<dyn Io>> {
+    /// A connection, and whether it is one that lasts only until a certificate is revoked.
+    async fn open(&self, origin: &Origin) -> io::Result<(Box<dyn Io>, Option<LetIn>)> {
         let named = |error: io::Error| {
             let host = origin.host();
             io::Error::new(error.kind(), format!("dial {host}: {error}"))
@@ -137,14 +141,27 @@ impl Dialer {
             Place::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(named)?),
         };
         if !origin.tls {
-            return Ok(socket);
+            return Ok((socket, None));
         }
         let Some(own) = &self.tls else {
             return Err(named(io::Error::other("no certificates for an https peer URL")));
         };
         let handshake = tls::handshake(own, origin, socket);
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
-        Ok(Box::new(stream.map_err(|_| named(timed_out()))?.map_err(named)?))
+        let (stream, let_in) = stream.map_err(|_| named(timed_out()))?.map_err(named)?;
+        Ok((Box::new(stream), let_in))
+    }
+
+    /// Has certificates that changed read again every second, also when nobody is dialled:
+    /// those whose certificates are revoked are let go. Ends at once without TLS.
+    pub(crate) async fn look_at_certificates(&self) {
+        while let Some(tls) = self.tls.clone() {
+            // Elsewhere: a list of revoked certificates may be long.
+            if tokio::task::spawn_blocking(move || tls.look()).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(CERTIFICATES_LOOKED_AT).await;
+        }
     }
 }
 

@@ -109,6 +109,10 @@ impl PeerTransport {
         });
         Ok(Arc::new(PeerTransport {
             shared,
+        let looking = Arc::clone(&shared);
+        shared.thread.host(Box::new(|| {
+            Box::pin(async move { looking.dialer.look_at_certificates().await })
+        }));
             early: Mutex::default(),
             running: Mutex::new(Some(running)),
         }))

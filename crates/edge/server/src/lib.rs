@@ -39,7 +39,9 @@ pub use net::shard::Keepalive;
 pub use raft_face::{RaftAnswer, RaftBody, RaftFace};
 pub use server::{BindError, Guest, Server, ServerConfig, Serving, Sockets};
 pub use status::{Code, Status};
-pub use tls::{Allowed, ClientTls, TlsError, TlsFiles, TlsVersion};
+pub use tls::{
+    Allowed, ClientTls, Ends, Expiry, LetIn, TlsError, TlsFiles, TlsVersion, What, until_revoked,
+};
 
 #[cfg(test)]
 mod tests;

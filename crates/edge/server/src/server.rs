@@ -24,7 +24,7 @@ use crate::net::shard::{Keepalive, Seat, Shard, Stop, Stopper};
 use crate::network::NetworkStats;
 use crate::raft_face::{OpenAnswers, RaftFace};
 use crate::services::Services;
-use crate::tls::{Tls, TlsError, TlsFiles};
+use crate::tls::{Expiry, Looking, Tls, TlsError, TlsFiles};
 
 /// What the server listens on, and how it treats connections. Made by the binary
 /// from the flag table.
@@ -43,6 +43,8 @@ pub struct ServerConfig {
     pub client_tls: Option<TlsFiles>,
     /// TLS of peer URLs.
     pub peer_tls: Option<TlsFiles>,
+    /// What ends of all that the member shows and trusts, for `/metrics`.
+    pub expiry: Arc<Expiry>,
     /// Threads that serve connections; 0 is one per core.
     pub shards: usize,
     /// `--max-concurrent-streams`, per connection.
@@ -77,6 +79,7 @@ impl Default for ServerConfig {
             peer_urls: Vec::new(),
             client_tls: None,
             peer_tls: None,
+            expiry: Arc::default(),
             shards: 0,
             max_concurrent_streams: u32::MAX,
             keepalive: Keepalive::default(),
@@ -267,6 +270,7 @@ impl<M: Member> Server<M> {
             self.config.features.clone(),
             Arc::clone(&self.network),
             self.trail.clone(),
+            Arc::clone(&self.config.expiry),
         ));
         let access = Arc::new(self.config.access.clone());
         let slots = Arc::new(Semaphore::new(self.connection_limit()));
@@ -289,7 +293,10 @@ impl<M: Member> Server<M> {
             let shard = Shard { accepted, acceptors, others, slots, patience };
             shards.push((shard, self.seat(&registry, &access, &stop, number)));
         }
-        let serving = Serving { stopper, patience, threads: Vec::new(), guests: Vec::new() };
+        let encrypted = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let looking = Looking::start(encrypted)?;
+        let (threads, guests) = (Vec::new(), Vec::new());
+        let serving = Serving { stopper, patience, threads, guests, looking };
         Ok((serving, shards))
     }
 
@@ -352,6 +359,8 @@ pub struct Serving {
     threads: Vec<JoinHandle<()>>,
     /// Closed when the guest on somebody else's thread has ended.
     guests: Vec<std::sync::mpsc::Receiver<Infallible>>,
+    /// Reads changed certificates again.
+    looking: Option<Looking>,
 }
 
 /// Work that somebody else's thread carries for a server: made there, and run in its
@@ -365,6 +374,7 @@ impl Serving {
         // The shards may have ended by themselves.
         let _ = self.patience.send(deadline);
         self.stopper.stop();
+        drop(self.looking);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a network shard has panicked");
@@ -419,14 +429,20 @@ fn bind_all(config: &ServerConfig) -> Result<Vec<Listener>, BindError> {
         },
     ];
     let mut listeners = Vec::new();
+    // What clients are shown is read once for all of their listeners.
+    let (mut clients, mut peers) = (None, None);
     for group in groups {
-        bind_group(&group, &mut listeners)?;
+        let tls = if group.face == Face::Peer { &mut peers } else { &mut clients };
+        bind_group(&group, tls, &mut listeners)?;
     }
     Ok(listeners)
 }
 
-fn bind_group(group: &Group<'_>, listeners: &mut Vec<Listener>) -> Result<(), BindError> {
-    let mut tls: Option<Arc<Tls>> = None;
+fn bind_group(
+    group: &Group<'_>,
+    tls: &mut Option<Arc<Tls>>,
+    listeners: &mut Vec<Listener>,
+) -> Result<(), BindError> {
     // The same address under http and https is one socket that speaks both.
     let mut bound: Vec<(crate::net::address::Place, Listener)> = Vec::new();
     for url in group.urls {
@@ -435,7 +451,7 @@ fn bind_group(group: &Group<'_>, listeners: &mut Vec<Listener>) -> Result<(), Bi
         let place = parsed.place.clone();
         if parsed.tls && tls.is_none() {
             let files = group.tls.clone().ok_or_else(|| no_certificate(group, url))?;
-            tls = Some(Arc::new(Tls::load(files)?));
+            *tls = Some(Arc::new(Tls::load(files)?));
         }
         let at = match bound.iter().position(|(known, _)| *known == place) {
             Some(at) => at,

@@ -13,13 +13,13 @@ use mainstay_log::json_strings;
 use mainstay_membership::Member;
 use mainstay_peer::PeerTransport;
 use mainstay_server::{
-    Access, Allowed, Bridge, ClientTls, Feature, Keepalive, Login, Server, ServerConfig, Sockets,
-    TlsError,
+    Access, Allowed, Bridge, ClientTls, Expiry, Feature, Keepalive, Login, Server, ServerConfig,
+    Sockets, TlsError,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{audit, checks, self_made};
+use crate::{audit, checks, self_made, tokens};
 
 /// How long requests under way may take to end after a signal (the whole end is
 /// expected within 1.5 s).
@@ -61,13 +61,14 @@ pub(crate) fn run(
     let _inside = runtime.enter();
     let clock = Arc::new(OsClock::new());
     // Before the member boots: a start that fails for an address in use must not have founded one.
-    let sockets = Sockets::bind(server_config(config))?;
-    let peer_sockets = Sockets::bind(peer_server_config(config))?;
+    let expiry = Arc::<Expiry>::default();
+    let sockets = Sockets::bind(server_config(config, &expiry))?;
+    let peer_sockets = Sockets::bind(peer_server_config(config, &expiry))?;
     let trail = audit::start(config.audit.as_ref())?;
     if let Some(founding) = checks::founding(config, &options)? {
         options.founding = founding;
     }
-    let transport = PeerTransport::start(peer_options(config), dialing_tls(config)?)?;
+    let transport = PeerTransport::start(peer_options(config), dialing_tls(config, &expiry)?)?;
     let as_transport = Arc::clone(&transport);
     let mut driver =
         Driver::start(options, Arc::new(OsDisk), clock, &mut OsDice::new(), as_transport)?;
@@ -126,9 +127,7 @@ pub(crate) fn run(
 
 /// The member as it shows itself to clients.
 fn bridge(config: &Config, handle: &Handle, login: Login) -> Bridge {
-    Bridge::new(handle.clone())
-        .with_strict_reconfig(config.strict_reconfig_check)
-        .with_login(login)
+    Bridge::new(handle.clone()).with_strict_reconfig(config.strict_reconfig_check).with_login(login)
 }
 
 /// How the process ends.
@@ -324,13 +323,14 @@ fn options(config: &Config) -> Options {
     }
 }
 
-fn server_config(config: &Config) -> ServerConfig {
+fn server_config(config: &Config, expiry: &Arc<Expiry>) -> ServerConfig {
     let interval = Some(config.keepalive.interval).filter(|time| !time.is_zero());
     ServerConfig {
         client_urls: texts(&config.listen_client_urls),
         client_http_urls: texts(&config.listen_client_http_urls),
         metrics_urls: texts(&config.listen_metrics_urls),
-        client_tls: tls(config, &config.client_tls, ""),
+        client_tls: tls(config, &config.client_tls, "", expiry),
+        expiry: Arc::clone(expiry),
         max_concurrent_streams: config.max_concurrent_streams,
         keepalive: Keepalive { interval, timeout: config.keepalive.timeout },
         slow_request: config.warning_unary_request_duration,
@@ -348,10 +348,10 @@ fn features(config: &Config) -> Vec<Feature> {
 }
 
 /// What listens to other members: apart, because it has to long before clients are served.
-fn peer_server_config(config: &Config) -> ServerConfig {
+fn peer_server_config(config: &Config, expiry: &Arc<Expiry>) -> ServerConfig {
     ServerConfig {
         peer_urls: texts(&config.listen_peer_urls),
-        peer_tls: tls(config, &config.peer_tls, "peer-"),
+        peer_tls: tls(config, &config.peer_tls, "peer-", expiry),
         peer_write_timeout: config.peer_write_timeout,
         shards: 1,
         ..ServerConfig::default()
@@ -386,7 +386,7 @@ fn local_addr(config: &Config) -> Option<IpAddr> {
 }
 
 /// What this member shows and trusts when it dials another.
-fn dialing_tls(config: &Config) -> Result<Option<ClientTls>, TlsError> {
+fn dialing_tls(config: &Config, expiry: &Arc<Expiry>) -> Result<Option<ClientTls>, TlsError> {
     let files = &config.peer_tls;
     let shown = match (&files.client_cert, &files.client_key) {
         (Some(cert), Some(key)) => {
@@ -396,32 +396,36 @@ fn dialing_tls(config: &Config) -> Result<Option<ClientTls>, TlsError> {
     };
     // Those that members have made themselves nobody vouches for.
     let load = if files.auto { ClientTls::load_trusting_anyone } else { ClientTls::load };
-    tls(config, &shown, "peer-").map(load).transpose()
+    tls(config, &shown, "peer-", expiry).map(load).transpose()
 }
 
 fn tls(
     config: &Config,
     files: &TlsFiles,
     prefix: &'static str,
+    expiry: &Arc<Expiry>,
 ) -> Option<mainstay_server::TlsFiles> {
     let version = |version: TlsVersion| match version {
         TlsVersion::V12 => mainstay_server::TlsVersion::Tls12,
         TlsVersion::V13 => mainstay_server::TlsVersion::Tls13,
     };
     let (cert, key) = files.cert.as_ref().zip(files.key.as_ref())?;
+    let allowed =
+        Allowed { names: files.allowed_cns.clone(), hosts: files.allowed_hostnames.clone() };
     Some(mainstay_server::TlsFiles {
         flag_prefix: prefix,
         trusted_ca_file: files.trusted_ca.clone(),
         client_cert_auth: files.requires_caller_cert(),
         common_name_is_user: prefix.is_empty() && files.cert_auth,
         crl_file: files.crl.clone(),
-        allowed: Allowed {
-            names: files.allowed_cns.clone(),
-            hosts: files.allowed_hostnames.clone(),
-        },
+        // Members with certificates of their own for dialling may have ones for clients alone.
+        servers_only: prefix == "peer-" && allowed.is_everyone() && files.client_cert.is_none(),
+        allowed,
         check_client_place: prefix == "peer-" && !files.skip_client_san_verification,
         min_version: version(config.tls_min_version),
         max_version: config.tls_max_version.map(version),
+        cipher_suites: config.cipher_suites.clone(),
+        expiry: Arc::clone(expiry),
         ..mainstay_server::TlsFiles::new(cert, key)
     })
 }

@@ -3,7 +3,7 @@
 use super::Kind::{
     Bool, Choice, Duration, Gates, Int, Origins, Text, Uint, Uint32, Urls, WordSet, Words,
 };
-use super::Status::{Ignored, Refused, Tunes, Works};
+use super::Status::{Ignored, Tunes, Works};
 use super::{Flag, Kind, Section, Status};
 
 pub(super) const SECTIONS: &[Section] = &[
@@ -506,9 +506,17 @@ const SECURITY: &[Flag] = &[
         "client-transport-security.client-cert-auth",
         "Clients have to show a certificate. --trusted-ca-file implies it.",
     ),
-    row(Works, "client-crl-file", Text, "", "-", "Revoked client certificates."),
     row(
-        Refused,
+        Works,
+        "client-crl-file",
+        Text,
+        "",
+        "-",
+        "Revoked client certificates: a list in DER, or lists as PEM. Read again when it changes; \
+         connections of who is in it are closed.",
+    ),
+    row(
+        Works,
         "client-cert-allowed-hostname",
         Words,
         "",
@@ -603,7 +611,14 @@ const SECURITY: &[Flag] = &[
         "peer-transport-security.auto-tls",
         "Make certificates for members at the first start.",
     ),
-    row(Works, "peer-crl-file", Text, "", "-", "Revoked peer certificates."),
+    row(
+        Works,
+        "peer-crl-file",
+        Text,
+        "",
+        "-",
+        "Revoked peer certificates, as --client-crl-file; those that are dialled count, too.",
+    ),
     row(
         Works,
         "peer-skip-client-san-verification",
@@ -620,7 +635,15 @@ const SECURITY: &[Flag] = &[
         "=",
         "Years for which certificates of --auto-tls are good.",
     ),
-    row(Refused, "cipher-suites", Words, "", "=", "TLS 1.2 cipher suites to allow."),
+    row(
+        Works,
+        "cipher-suites",
+        Words,
+        "",
+        "=",
+        "TLS 1.2 cipher suites to allow, by Go's names. Those without forward secrecy or \
+         authenticated encryption are refused.",
+    ),
     row(Works, "tls-min-version", Text, "TLS1.2", "=", "Lowest TLS version: TLS1.2 or TLS1.3."),
     row(
         Works,

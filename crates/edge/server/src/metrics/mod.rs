@@ -19,6 +19,7 @@ use crate::http::HealthCells;
 use crate::member::Member;
 use crate::network::NetworkStats;
 use crate::services::health::Health;
+use crate::tls::Expiry;
 
 /// The gate with which health says not serving during a defragmentation.
 const STOPS_ON_DEFRAG: &str = "StopGRPCServiceOnDefrag";
@@ -47,6 +48,8 @@ pub(crate) struct Registry {
     features: Vec<Feature>,
     /// `etcd_network_*` about other members.
     network: Arc<NetworkStats>,
+    /// `mainstay_tls_*`.
+    expiry: Arc<Expiry>,
     /// The audit log, where there is one.
     trail: Option<Trail>,
     /// `etcd_network_server_stream_failures_total{Type="receive"}`, by the value of `API`.
@@ -62,6 +65,7 @@ impl Registry {
         extensive: bool,
         features: Vec<Feature>,
         network: Arc<NetworkStats>,
+        expiry: Arc<Expiry>,
         trail: Option<Trail>,
     ) -> Registry {
         let cells = |_| Arc::new(grpc::ShardCells::new(extensive));
@@ -75,6 +79,7 @@ impl Registry {
             serving,
             features,
             network,
+            expiry,
             trail,
             unreadable: ["watch", "lease-keepalive"].map(|api| (api, Counter::default())),
             scrapes: Counter::default(),

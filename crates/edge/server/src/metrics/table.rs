@@ -20,6 +20,7 @@ use super::process;
 use crate::member::Member;
 use crate::method::{METHODS, Method};
 use crate::status::Code;
+use crate::tls::{Ends, Expiry};
 
 /// The table as it is filled.
 #[derive(Default)]
@@ -72,6 +73,7 @@ pub(super) fn families<M: Member>(
     grpc(&mut table, registry);
     network(&mut table, registry);
     peers::show(&mut table, member, &registry.network);
+    certificates(&mut table, &registry.expiry);
     operating_system(&mut table);
     table.0
 }
@@ -172,6 +174,33 @@ fn proposals<M: Member>(t: &mut Table, member: &M) {
         "mainstay_disk_full",
         "1 while this member refuses writes because its disk lacks room.",
         f64::from(u8::from(member.lacks_room())),
+    );
+}
+
+/// What ends of what this member shows and trusts; nothing without TLS.
+fn certificates(t: &mut Table, expiry: &Expiry) {
+    let end = |ends: Ends| {
+        let file = ends.path.display().to_string();
+        let labels = vec![
+            ("side", ends.side.to_owned()),
+            ("what", ends.what.name().to_owned()),
+            ("file", file),
+        ];
+        Sample::Value(labels, ends.at as f64)
+    };
+    t.add(
+        Type::Gauge,
+        "mainstay_tls_not_after_timestamp_seconds",
+        "When the first certificate in a file expires, or a list of revoked ones is due, in seconds since 1970.",
+        expiry.all().into_iter().map(end).collect(),
+    );
+    let count =
+        |(side, count): (&str, u64)| Sample::Value(vec![("side", side.to_owned())], count as f64);
+    t.add(
+        Type::Counter,
+        "mainstay_tls_reload_failures_total",
+        "Changed certificates, keys or lists of revoked ones that could not be used: the old ones were kept.",
+        expiry.failures().into_iter().map(count).collect(),
     );
 }
 

@@ -30,7 +30,7 @@ use crate::grpc::{self, Body};
 use crate::http::{self as face, Asked};
 use crate::member::Member;
 use crate::raft_face::is_raft;
-use crate::tls::{Tls, reason};
+use crate::tls::{Tls, reason, until_revoked};
 
 /// How long a TLS handshake may take (etcd 3.7.1, CVE-2026-73500).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,6 +101,7 @@ async fn open<M: Member>(
                 .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out"))?
                 .map_err(io::Error::other)?;
             let shown = stream.get_ref().1.peer_certificates();
+            let let_in = tls.let_in(shown).map_err(io::Error::other)?;
             let common_name = tls.user_of(shown);
             let peer = Rc::new(Peer { address: remote, tls: true, common_name });
             let looking = seat.unless_stopped(Rewound::look(stream));
@@ -108,7 +109,7 @@ async fn open<M: Member>(
             else {
                 return Ok(());
             };
-            speak(seat, face, opening, io, peer).await;
+            until_revoked(let_in.as_ref(), speak(seat, face, opening, io, peer)).await;
             Ok(())
         }
         (Opening::Tls, None) => {

@@ -439,6 +439,8 @@ pub(super) struct Running {
     pub(super) client: Vec<String>,
     pub(super) metrics: Vec<String>,
     pub(super) peer: Vec<String>,
+    /// Those of `--listen-client-http-urls`.
+    pub(super) http: Vec<String>,
     pub(super) serving: Option<Serving>,
 }
 
@@ -451,8 +453,9 @@ impl Running {
         let server = Server::bind(config, member.clone()).expect("the listeners bind");
         let (client, metrics, peer) =
             (server.client_urls(), server.metrics_urls(), server.peer_urls());
+        let http = server.http_only_urls();
         let serving = Some(server.serve().expect("the shards start"));
-        Running { member, client, metrics, peer, serving }
+        Running { member, client, metrics, peer, http, serving }
     }
 
     /// A server with one plain client listener.

@@ -1,13 +1,13 @@
 //! TLS: who is let in, and with what.
 
+mod refused;
+mod revoked;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mainstay_proto::etcdserverpb as pb;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
-};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -60,6 +60,16 @@ impl Authority {
         Leaf { cert, key: key.serialize_pem() }
     }
 
+    /// One that `change` has made what it is, for this machine.
+    fn made(&self, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).expect("parameters");
+        change(&mut params);
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        Leaf { cert, key: key.serialize_pem() }
+    }
+
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(der(&self.pem)).expect("an authority");
@@ -102,7 +112,9 @@ fn client_config(roots: RootCertStore, own: Option<&Leaf>, alpn: &[&str]) -> Cli
         None => builder.with_no_client_auth(),
         Some(leaf) => {
             let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).expect("PEM");
-            builder.with_client_auth_cert(vec![der(&leaf.cert)], key).expect("a pair")
+            let certs = CertificateDer::pem_slice_iter(leaf.cert.as_bytes());
+            let certs = certs.collect::<Result<_, _>>().expect("PEM");
+            builder.with_client_auth_cert(certs, key).expect("a pair")
         }
     };
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -113,6 +125,17 @@ async fn connect(address: &str, config: ClientConfig) -> std::io::Result<TlsStre
     let socket = TcpStream::connect(address).await?;
     let name = ServerName::try_from("localhost").expect("a name");
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await
+}
+
+/// Whether a request is not answered: the handshake itself succeeds.
+async fn is_let_out(address: &str, config: ClientConfig) -> bool {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = connect(address, config).await.expect("a handshake");
+    // It may be closed before it is sent.
+    let _ = stream.write_all(GET_HEALTH.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    answer.is_empty()
 }
 
 /// In TLS 1.3 a client learns that its certificate was refused when it reads.
@@ -227,12 +250,17 @@ fn certificates_are_read_again_when_they_change() {
     };
     run(async {
         assert_eq!(shown().await, der(&first.cert));
+        let config = client_config(authority.roots(), None, &["h2"]);
+        let open = connect(&server.address(), config).await.expect("a handshake");
+        let open = Client::over(open, "https").await;
         // A file that cannot be used changes nothing.
         write(&dir, "cert.pem", "not a certificate");
         assert_eq!(shown().await, der(&first.cert));
         let second = authority.leaf();
         files(&dir, &second);
         assert_eq!(shown().await, der(&second.cert));
+        // Who was connected stays so.
+        let _: pb::StatusResponse = open.call(STATUS, &pb::StatusRequest {}).await.ok();
     });
     std::fs::remove_dir_all(&dir).expect("removed");
 }
@@ -365,83 +393,4 @@ fn a_peer_must_be_where_its_certificate_says() {
     });
     drop(server);
     std::fs::remove_dir_all(&dir).expect("removed");
-}
-
-/// A list that revokes the certificates with these serial numbers.
-fn revocations(authority: &Authority, serials: &[&[u8]]) -> Vec<u8> {
-    let (then, later) = (rcgen::date_time_ymd(2025, 1, 1), rcgen::date_time_ymd(2100, 1, 1));
-    let revoked = |serial: &&[u8]| RevokedCertParams {
-        serial_number: SerialNumber::from_slice(serial),
-        revocation_time: then,
-        reason_code: None,
-        invalidity_date: None,
-    };
-    let list = CertificateRevocationListParams {
-        this_update: then,
-        next_update: later,
-        crl_number: SerialNumber::from(1),
-        issuing_distribution_point: None,
-        revoked_certs: serials.iter().map(revoked).collect(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    list.signed_by(&authority.issuer).expect("a list").der().to_vec()
-}
-
-#[test]
-fn revoked_certificates_are_refused() {
-    let (dir, authority) = (scratch("revoked"), Authority::new());
-    // One whose first bit is set, which is written with a zero before it.
-    let serials: [&[u8]; 2] = [&[0x91, 2, 3, 4], &[0x11, 2, 3, 4]];
-    let clients = serials.map(|serial| {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-        params.serial_number = Some(SerialNumber::from_slice(serial));
-        let cert = params.signed_by(&key, &authority.issuer).expect("a certificate").pem();
-        Leaf { cert, key: key.serialize_pem() }
-    });
-    let mut files = files(&dir, &authority.leaf());
-    files.trusted_ca_file = Some(write(&dir, "ca.pem", &authority.pem));
-    let list = dir.join("revoked.der");
-    let publish = |bytes: &[u8]| {
-        std::fs::write(dir.join("new"), bytes).expect("written");
-        std::fs::rename(dir.join("new"), &list).expect("renamed");
-    };
-    publish(&revocations(&authority, &serials[..1]));
-    files.crl_file = Some(list.clone());
-    let server = serve(files.clone());
-    let address = server.address();
-    run(async {
-        let config = |n: usize| client_config(authority.roots(), Some(&clients[n]), &["http/1.1"]);
-        let refused =
-            async || [is_let_out(&address, config(0)).await, is_let_out(&address, config(1)).await];
-        assert_eq!(refused().await, [true, false]);
-        publish(&revocations(&authority, &serials[1..]));
-        assert_eq!(refused().await, [false, true]);
-        publish(&revocations(&authority, &[]));
-        assert_eq!(refused().await, [false, false]);
-        // Nobody knows any more who is revoked.
-        publish(b"-----BEGIN X509 CRL-----");
-        assert_eq!(refused().await, [true, true]);
-        std::fs::remove_file(&list).expect("removed");
-        assert_eq!(refused().await, [true, true]);
-    });
-    let config = ServerConfig {
-        client_urls: vec!["https://127.0.0.1:0".into()],
-        client_tls: Some(files),
-        ..ServerConfig::default()
-    };
-    let error = Server::bind(config, super::fake::Fake::default()).err().expect("refused");
-    assert!(error.to_string().contains("--client-crl-file "), "{error}");
-    std::fs::remove_dir_all(&dir).expect("removed");
-}
-
-/// Whether a request is not answered: the handshake itself succeeds.
-async fn is_let_out(address: &str, config: ClientConfig) -> bool {
-    use tokio::io::AsyncWriteExt as _;
-    let mut stream = connect(address, config).await.expect("a handshake");
-    // It may be closed before it is sent.
-    let _ = stream.write_all(GET_HEALTH.as_bytes()).await;
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    answer.is_empty()
 }

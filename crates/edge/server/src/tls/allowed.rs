@@ -1,8 +1,14 @@
-//! Who of those with a good certificate is let in: `--peer-cert-allowed-cn` and
-//! `--peer-cert-allowed-hostname`.
+//! Who of those with a good certificate is let in: `--peer-cert-allowed-cn`,
+//! `--peer-cert-allowed-hostname` and `--client-cert-allowed-hostname`.
 //!
 //! As in etcd the rule holds for both ends of a connection between members: for who
 //! dials, and for who was dialled.
+//!
+//! Ours: where nothing else tells members from clients, a certificate that is for clients
+//! alone is not let in as a member's. A member shows the same certificate to those that
+//! it dials and to those that dial it, who want one for servers; so no member has one for
+//! clients alone, while those of API servers and health checks, often signed by the same
+//! authority, are just that.
 
 use std::sync::Arc;
 
@@ -10,9 +16,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::revoked::Revoked;
 
 /// Names of which a certificate must have one. Without any, every certificate is let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,13 +51,29 @@ impl Allowed {
     }
 
     fn check(&self, cert: &CertificateDer<'_>) -> Result<(), Error> {
-        if self.is_everyone() || self.admits(cert) {
-            return Ok(());
-        }
-        // The error whose alert is Go's, `bad certificate`; nothing else here makes it.
-        Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+        if self.is_everyone() || self.admits(cert) { Ok(()) } else { Err(not_let_in()) }
     }
 }
+
+/// The error whose alert is Go's, `bad certificate`; nothing else here makes it.
+fn not_let_in() -> Error {
+    Error::InvalidCertificate(CertificateError::NotValidForName)
+}
+
+/// Whether a certificate may be a server's: its purposes, if it has any, say so.
+fn may_serve(cert: &CertificateDer<'_>) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(cert) else { return false };
+    match parsed.extended_key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => usage.value.server_auth || usage.value.any,
+        Err(_) => false,
+    }
+}
+
+/// A revoked certificate, in Go's words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct IsRevoked(String);
 
 /// The common name of a certificate: the last, if it has several.
 pub(super) fn common_name(cert: &CertificateDer<'_>) -> Option<String> {
@@ -60,6 +86,8 @@ pub(super) fn common_name(cert: &CertificateDer<'_>) -> Option<String> {
 #[derive(Debug)]
 pub(super) struct AllowedClients {
     pub(super) allowed: Allowed,
+    /// Whether certificates for clients alone are not let in.
+    pub(super) servers_only: bool,
     pub(super) inner: Arc<dyn ClientCertVerifier>,
 }
 
@@ -84,6 +112,9 @@ impl ClientCertVerifier for AllowedClients {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
         self.allowed.check(end_entity)?;
+        if self.servers_only && !may_serve(end_entity) {
+            return Err(not_let_in());
+        }
         Ok(verified)
     }
 
@@ -116,6 +147,7 @@ impl ClientCertVerifier for AllowedClients {
 pub(super) struct AllowedServers {
     pub(super) allowed: Allowed,
     pub(super) anyone: bool,
+    pub(super) revoked: Option<Arc<Revoked>>,
     pub(super) inner: Arc<dyn ServerCertVerifier>,
 }
 
@@ -139,6 +171,13 @@ impl ServerCertVerifier for AllowedServers {
             now,
         )?;
         self.allowed.check(end_entity)?;
+        if let Some(revoked) = &self.revoked {
+            let shown: Vec<_> = [end_entity].into_iter().chain(intermediates).collect();
+            revoked.check(&shown).map_err(|why| {
+                let why = OtherError(Arc::new(IsRevoked(why)));
+                Error::InvalidCertificate(CertificateError::Other(why))
+            })?;
+        }
         Ok(verified)
     }
 

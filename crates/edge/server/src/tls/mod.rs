@@ -2,7 +2,9 @@
 
 mod allowed;
 mod dial;
+mod expiry;
 mod load;
+mod looking;
 mod reason;
 mod revoked;
 mod san;
@@ -21,8 +23,11 @@ use revoked::Revoked;
 
 pub use allowed::Allowed;
 pub use dial::ClientTls;
+pub use expiry::{Ends, Expiry, What};
 pub use load::TlsError;
+pub(crate) use looking::Looking;
 pub(crate) use reason::reason;
+pub use revoked::{LetIn, until_revoked};
 
 /// A TLS version, as `--tls-min-version` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,10 +54,15 @@ pub struct TlsFiles {
     pub client_cert_auth: bool,
     /// `--client-cert-auth` itself: the common name of who shows no token is a user's name.
     pub common_name_is_user: bool,
-    /// `--client-crl-file`: DER. Whose serial number is in it is not let in.
+    /// `--client-crl-file`: DER, or PEM. Whose serial number is in it is not let in, and not
+    /// dialled.
     pub crl_file: Option<PathBuf>,
-    /// `--peer-cert-allowed-cn` and `-hostname`: whom of those that the authority signed.
+    /// `--peer-cert-allowed-cn` and `-hostname`, `--client-cert-allowed-hostname`: whom of
+    /// those that the authority signed.
     pub allowed: Allowed,
+    /// Whether who calls must have a certificate that a server could have, too, as members
+    /// show the same in both directions.
+    pub servers_only: bool,
     /// Whether a client must be where its certificate says: peers' listeners, unless
     /// `--peer-skip-client-san-verification`.
     pub check_client_place: bool,
@@ -60,6 +70,11 @@ pub struct TlsFiles {
     pub min_version: TlsVersion,
     /// `--tls-max-version`.
     pub max_version: Option<TlsVersion>,
+    /// `--cipher-suites`: those of TLS 1.2, by IANA's names; `None` for all there are. Those
+    /// of TLS 1.3 are not to choose, as in Go.
+    pub cipher_suites: Option<Vec<String>>,
+    /// Who is told when what is in the files ends.
+    pub expiry: Arc<Expiry>,
 }
 
 impl TlsFiles {
@@ -74,15 +89,34 @@ impl TlsFiles {
             common_name_is_user: false,
             crl_file: None,
             allowed: Allowed::default(),
+            servers_only: false,
             check_client_place: false,
             min_version: TlsVersion::Tls12,
             max_version: None,
+            cipher_suites: None,
+            expiry: Arc::default(),
         }
     }
 
     /// The flag of clients is not named like their others.
     fn crl_prefix(&self) -> &'static str {
         if self.flag_prefix.is_empty() { "client-" } else { self.flag_prefix }
+    }
+
+    /// Whose files these are, for logs and metrics.
+    fn side(&self) -> &'static str {
+        if self.flag_prefix.is_empty() { "client" } else { "peer" }
+    }
+
+    /// Reads the list of revoked certificates, if there is one.
+    fn revoked(&self) -> Result<Option<Arc<Revoked>>, TlsError> {
+        let Some(path) = &self.crl_file else { return Ok(None) };
+        let revoked = Revoked::load(self.side(), path, &self.expiry);
+        revoked.map(Some).map_err(|problem| TlsError::File {
+            flag: format!("{}crl-file", self.crl_prefix()),
+            path: path.clone(),
+            problem,
+        })
     }
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
@@ -113,7 +147,10 @@ impl Stamp {
 }
 
 /// The TLS side of a listener.
-pub(crate) struct Tls(Reloaded<ServerConfig>, Option<Revoked>);
+pub(crate) struct Tls {
+    config: Reloaded<ServerConfig>,
+    revoked: Option<Arc<Revoked>>,
+}
 
 impl Tls {
     /// Reads the files.
@@ -121,29 +158,46 @@ impl Tls {
     /// # Errors
     /// Which flag's file is wrong, and how.
     pub(crate) fn load(files: TlsFiles) -> Result<Tls, TlsError> {
-        let revoked = files.crl_file.as_deref().map(|path| {
-            let flag = format!("{}crl-file", files.crl_prefix());
-            let path = path.to_owned();
-            Revoked::load(&path).map_err(|problem| TlsError::File { flag, path, problem })
-        });
-        let revoked = revoked.transpose()?;
-        Ok(Tls(Reloaded::load(files, load::server_config)?, revoked))
+        let revoked = files.revoked()?;
+        load::warn_of_open_key(&files);
+        Ok(Tls { config: Reloaded::load(files, Box::new(load::server_config))?, revoked })
     }
 
     /// The configuration for the next handshake.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        self.0.current()
+        self.config.current()
+    }
+
+    /// Reads again what has changed, also when nobody shakes hands.
+    pub(crate) fn look(&self) {
+        self.config.current();
+        if let Some(revoked) = &self.revoked {
+            revoked.look();
+        }
+        self.config.files.expiry.warn();
     }
 
     /// The user that a client's verified certificate names; an empty one when it names none.
     pub(crate) fn user_of(&self, shown: Option<&[CertificateDer<'static>]>) -> Option<String> {
-        let cert = shown?.first().filter(|_| self.0.files.common_name_is_user)?;
+        let cert = shown?.first().filter(|_| self.config.files.common_name_is_user)?;
         Some(allowed::common_name(cert).unwrap_or_default())
     }
 
-    /// Checks of a client whose handshake is done that its certificates are not revoked,
-    /// and that it is where the first says, if that is asked for. `remote` is its address; a unix socket has
-    /// none.
+    /// Lets in a client whose handshake is done: none of its certificates is revoked. Its
+    /// connection is to be run by [`until_revoked`].
+    ///
+    /// # Errors
+    /// Go's words.
+    pub(crate) fn let_in(
+        &self,
+        shown: Option<&[CertificateDer<'static>]>,
+    ) -> Result<Option<LetIn>, String> {
+        let Some((revoked, shown)) = self.revoked.as_ref().zip(shown) else { return Ok(None) };
+        revoked.let_in(shown).map(Some)
+    }
+
+    /// Checks of a client whose handshake is done that it is where its certificate says,
+    /// if that is asked for. `remote` is its address; a unix socket has none.
     ///
     /// # Errors
     /// Go's words.
@@ -153,30 +207,29 @@ impl Tls {
         remote: &str,
     ) -> Result<(), String> {
         let Some(cert) = shown.and_then(<[_]>::first) else { return Ok(()) };
-        if let (Some(revoked), Some(shown)) = (&self.1, shown) {
-            revoked.check(shown)?;
-        }
         match remote.parse::<SocketAddr>() {
-            Ok(remote) if self.0.files.check_client_place => san::check(cert, remote.ip()).await,
+            Ok(remote) if self.config.files.check_client_place => {
+                san::check(cert, remote.ip()).await
+            }
             _ => Ok(()),
         }
     }
 }
 
+/// How a configuration is made of files.
+type Make<C> = Box<dyn Fn(&TlsFiles) -> Result<Arc<C>, TlsError> + Send + Sync>;
+
 /// What is made of files that may change.
 struct Reloaded<C> {
     files: TlsFiles,
-    make: fn(&TlsFiles) -> Result<Arc<C>, TlsError>,
+    make: Make<C>,
     config: ArcSwap<C>,
     /// The files as they were when they were last read, well or badly.
     read: Mutex<Vec<Option<Stamp>>>,
 }
 
 impl<C> Reloaded<C> {
-    fn load(
-        files: TlsFiles,
-        make: fn(&TlsFiles) -> Result<Arc<C>, TlsError>,
-    ) -> Result<Reloaded<C>, TlsError> {
+    fn load(files: TlsFiles, make: Make<C>) -> Result<Reloaded<C>, TlsError> {
         let stamps = files.stamps();
         let config = make(&files)?;
         Ok(Reloaded { files, make, config: ArcSwap::new(config), read: Mutex::new(stamps) })
@@ -195,6 +248,7 @@ impl<C> Reloaded<C> {
                     self.config.store(config);
                 }
                 Err(error) => {
+                    self.files.expiry.failed(self.files.side());
                     tracing::warn!(error = %error, "kept the old certificates");
                 }
             }

@@ -54,6 +54,13 @@ fn alert_text(alert: AlertDescription) -> String {
         AlertDescription::CertificateUnknown => "unknown certificate".to_owned(),
         AlertDescription::ProtocolVersion => "protocol version not supported".to_owned(),
         AlertDescription::HandshakeFailure => "handshake failure".to_owned(),
+        AlertDescription::CertificateRequired => "certificate required".to_owned(),
+        AlertDescription::CertificateRevoked => "revoked certificate".to_owned(),
+        AlertDescription::UnsupportedCertificate => "unsupported certificate".to_owned(),
+        AlertDescription::AccessDenied => "access denied".to_owned(),
+        AlertDescription::DecryptError => "error decrypting message".to_owned(),
+        AlertDescription::InternalError => "internal error".to_owned(),
+        AlertDescription::UnrecognisedName => "unrecognized name".to_owned(),
         other => format!("{other:?}"),
     }
 }

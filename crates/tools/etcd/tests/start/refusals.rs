@@ -87,12 +87,16 @@ const OURS: &[Case] = &[
         1,
         "AllowedCNs and AllowedHostnames are mutually exclusive",
     ),
-    (&["--client-cert-allowed-hostname=a"], 1, "--client-cert-allowed-hostname=a is not supported"),
+    (
+        &["--client-cert-allowed-hostname=a"],
+        1,
+        "--client-cert-allowed-hostname needs --trusted-ca-file",
+    ),
     (&["--auth-token=jwt,pub-key=k"], 1, "--auth-token=jwt,pub-key=k is not supported"),
     (
-        &["--cipher-suites=TLS_AES_128_GCM_SHA256"],
+        &["--cipher-suites=TLS_RSA_WITH_RC4_128_SHA"],
         1,
-        "--cipher-suites=TLS_AES_128_GCM_SHA256 is not",
+        "--cipher-suites: TLS_RSA_WITH_RC4_128_SHA is not spoken",
     ),
     (
         &["--listen-client-http-urls=http://localhost:2379"],

@@ -127,7 +127,7 @@ fn a_file_that_cannot_be_used_stops_the_start() {
         ("name: m1\nallowed-hostname: [m1]\n", ""),
         (
             "name: m1\nclient-transport-security:\n  allowed-hostname: [m1]\n",
-            "--client-cert-allowed-hostname=m1 is not supported in this release",
+            "--client-cert-allowed-hostname needs --trusted-ca-file",
         ),
         (
             "name: m1\nexperimental-memory-mlock: true\nmemory-mlock: true\n",
