@@ -81,15 +81,49 @@ pub const CONNECTION_GATHER_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of JSON that all shards together hold for clients of the gateway whose requests are
 /// not complete (ours; etcd has no bound).
 pub const GATEWAY_TEXT_BYTES_MAX: usize = 32 << 20;
+/// Bytes of an answer (etcd, `maxSendBytes`).
+pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
+/// Bytes of gRPC messages that all shards together hold for clients that have not sent all of
+/// them (ours; etcd has no bound).
+pub const MESSAGES_UNFINISHED_BYTES_MAX: usize = 256 << 20;
 /// Largest header block of a request in bytes (ours; Go: 1 MiB for HTTP, 16 MiB for gRPC).
-pub const HEADER_BYTES_MAX: usize = 256 * 1024;
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Versions that `client-api-version` may name before they are counted as `other` (ours).
 pub const CLIENT_API_VERSIONS_MAX: usize = 64;
 /// Bytes of a question from another member: of `/leases`, `/leases/internal` (etcd,
 /// `maxLeaseHTTPRequestSize`) and `/members/hashkv` (ours).
 pub const PEER_QUESTION_BYTES_MAX: usize = 64 * 1024;
-/// File descriptors kept back from connections (etcd, `reservedInternalFDNum`).
+/// File descriptors kept back from connections of clients (etcd, `reservedInternalFDNum`):
+/// the log, the db, connections to other members, and [`PEER_CONNECTIONS_MIN`] from them.
 pub const RESERVED_FDS: u64 = 150;
+/// Connections from other members at the same time, where descriptors are few (ours; etcd has
+/// no bound): of six members three each for streams and questions, four for POSTs, and some
+/// that have not noticed yet that they ended.
+pub const PEER_CONNECTIONS_MIN: u64 = 64;
+/// And where there are many (ours).
+pub const PEER_CONNECTIONS_MAX: u64 = 1_024;
+
+/// Connections of clients, and as many of peers, that have not made a successful call yet (ours;
+/// etcd has no bound).
+pub const LOBBY_CONNECTIONS_MAX: usize = 2_048;
+/// Bytes that they may cost together, as far as they are counted (ours).
+pub const LOBBY_BYTES_MAX: usize = 40 << 20;
+/// What one of them is counted as when it comes, in bytes (ours): its socket, and half a
+/// handshake.
+pub const LOBBY_CONNECTION_BYTES: usize = 8 << 10;
+/// What one of its calls is counted as, in bytes (ours).
+pub const LOBBY_STREAM_BYTES: usize = 4 << 10;
+/// What a byte of compressed headers may come to (ours): one names an entry of the table, which
+/// takes a hundred bytes in a map of headers.
+pub const LOBBY_HEADERS_FACTOR: usize = 64;
+/// Calls under way on one connection (ours), where `--max-concurrent-streams` says no less:
+/// etcd's default is as many as there are numbers.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 32_768;
+/// Frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, RST_STREAM, unknown ones) that
+/// a connection may send at once (ours), beyond as many as there are frames that carry something.
+pub const EMPTY_FRAMES_AT_ONCE: u32 = 10_000;
+/// And how many more each second (ours).
+pub const EMPTY_FRAMES_PER_SECOND: u32 = 500;
 /// Keys of a range up to which it is read on the connection's own thread (ours).
 pub const SHARD_RANGE_KEYS_MAX: i64 = 1_000;
 
@@ -106,6 +140,8 @@ pub const RESERVE_SHARE: u64 = 16;
 /// commits of the db.
 pub const DISK_RESERVE_MIB_DEFAULT: u64 = 64;
 
+const _: () = assert!(LOBBY_CONNECTIONS_MAX * LOBBY_CONNECTION_BYTES <= LOBBY_BYTES_MAX / 2);
+const _: () = assert!(PEER_CONNECTIONS_MIN < RESERVED_FDS / 2);
 const _: () = assert!(LOG_RESERVE_BYTES < WAL_SEGMENT_BYTES / 2);
 const _: () = assert!(WAL_RECORD_BYTES_MAX > REQUEST_BYTES_DEFAULT);
 const _: () = assert!(SNAPSHOT_BLOB_BYTES.is_multiple_of(512));
@@ -139,6 +175,16 @@ pub const PEER_MESSAGE_ENTRIES_MAX: usize = 1 << 20;
 pub const PEER_SNAPSHOT_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Snapshots that are received at the same time; more are refused (ours).
 pub const PEER_SNAPSHOTS_RECEIVED_MAX: usize = 4;
+/// Room that a snapshot which arrives must leave on the disk (ours).
+pub const PEER_SNAPSHOT_ROOM_LEFT_BYTES: u64 = 256 << 20;
+/// Bytes of a snapshot that must arrive each second, on average, once [`PEER_SNAPSHOT_GRACE_SECONDS`]
+/// are over (ours): whoever is slower keeps others out.
+pub const PEER_SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
+/// How long a snapshot may be as slow as it likes (ours).
+pub const PEER_SNAPSHOT_GRACE_SECONDS: u64 = 60;
+/// Bytes of messages that have not arrived whole, of all peers together (ours): one that is as
+/// large as can be, and some more.
+pub const PEER_UNFINISHED_BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX + (64 << 20);
 /// Bytes of a snapshot that are read from the disk at once (ours).
 pub const PEER_SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 /// Chunks of a snapshot between the disk and the network (ours).
@@ -197,19 +243,9 @@ pub const PEER_DB_OFFERS_MAX: usize = 2;
 /// are forgotten (ours).
 pub const SIMPLE_TOKENS_MAX: usize = 100_000;
 
-/// Passwords that wait to be compared or hashed; one more is told to try again (ours).
+/// Logins that wait to be looked at; one more is told to try again, or one of the origin of which
+/// most wait (ours).
 pub const PASSWORDS_WAITING_MAX: usize = 256;
-
-/// Leases that one keepalive stream is looked after for when permissions change (ours): of
-/// more, those beyond are looked at when they are next renewed.
-pub const STREAM_LEASES_MAX: usize = 1_024;
-
-/// Bytes of one key that a line of the audit log shows (ours).
-pub const AUDIT_KEY_BYTES_MAX: usize = 1024;
-/// Bytes of all keys that a line of the audit log shows (ours).
-pub const AUDIT_KEYS_BYTES_MAX: usize = 8 * 1024;
-/// Records that wait for the audit log's file before calls wait for room (ours).
-pub const AUDIT_RECORDS_WAITING_MAX: usize = 4096;
 /// Passwords to be hashed and tokens to be signed that wait; one more is told to try again (ours).
 pub const OWN_JOBS_WAITING_MAX: usize = 1_024;
 /// Logins with the same name and password that wait for one answer; one more is told to try
@@ -244,3 +280,14 @@ pub const LOGIN_IDLE_MAX: Duration = Duration::from_secs(600);
 pub const JWT_BYTES_MAX: usize = 8 << 10;
 /// Signed tokens that are remembered as verified; at the bound all are verified again (ours).
 pub const JWTS_REMEMBERED_MAX: usize = 4_096;
+
+/// Leases that one keepalive stream is looked after for when permissions change (ours): of
+/// more, those beyond are looked at when they are next renewed.
+pub const STREAM_LEASES_MAX: usize = 1_024;
+
+/// Bytes of one key that a line of the audit log shows (ours).
+pub const AUDIT_KEY_BYTES_MAX: usize = 1024;
+/// Bytes of all keys that a line of the audit log shows (ours).
+pub const AUDIT_KEYS_BYTES_MAX: usize = 8 * 1024;
+/// Records that wait for the audit log's file before calls wait for room (ours).
+pub const AUDIT_RECORDS_WAITING_MAX: usize = 4096;

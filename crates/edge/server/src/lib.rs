@@ -12,6 +12,8 @@ pub mod call;
 pub mod cluster;
 pub mod errors;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzed;
 mod gate;
 mod gateway;
 mod grpc;
@@ -23,6 +25,7 @@ mod net;
 pub mod network;
 mod peer_urls;
 mod raft_face;
+mod room;
 mod server;
 mod services;
 pub mod status;

@@ -9,7 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mainstay_audit::Trail;
-use mainstay_types::limits::{GATEWAY_TEXT_BYTES_MAX, GRPC_OVERHEAD_BYTES, RESERVED_FDS};
+use mainstay_types::limits::{
+    GATEWAY_TEXT_BYTES_MAX, GRPC_OVERHEAD_BYTES, MESSAGES_UNFINISHED_BYTES_MAX,
+    PEER_CONNECTIONS_MAX, PEER_CONNECTIONS_MIN, RESERVED_FDS,
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::gateway::Gateway;
@@ -19,10 +22,13 @@ use crate::member::Member;
 use crate::metrics::grpc::GrpcCells;
 use crate::metrics::{Feature, Registry, process};
 use crate::net::address::ListenUrl;
+use crate::net::door::{Accepted, Door};
 use crate::net::listener::{Face, Listener};
+use crate::net::lobby::Lobby;
 use crate::net::shard::{Keepalive, Seat, Shard, Stop, Stopper};
 use crate::network::NetworkStats;
 use crate::raft_face::{OpenAnswers, RaftFace};
+use crate::room::Room;
 use crate::services::Services;
 use crate::tls::{Expiry, Looking, Tls, TlsError, TlsFiles};
 
@@ -269,35 +275,62 @@ impl<M: Member> Server<M> {
             self.config.extensive_metrics,
             self.config.features.clone(),
             Arc::clone(&self.network),
-            self.trail.clone(),
             Arc::clone(&self.config.expiry),
+            self.trail.clone(),
         ));
         let access = Arc::new(self.config.access.clone());
-        let slots = Arc::new(Semaphore::new(self.connection_limit()));
         let (stopper, stop) = Stop::pair();
         let (patience, patience_told) = watch::channel(Duration::ZERO);
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let mut shards = Vec::with_capacity(count);
         for (number, accepted) in receivers.into_iter().enumerate() {
-            let first = number == 0;
-            let mut acceptors = Vec::new();
-            if first {
-                for (n, listener) in self.listeners.iter().enumerate() {
-                    acceptors.push((n, listener.acceptor()?));
-                }
-            }
-            let others = if first { senders.clone() } else { Vec::new() };
-            let slots = Arc::clone(&slots);
-            let patience = patience_told.clone();
-            let shard = Shard { accepted, acceptors, others, slots, patience };
+            let shard = Shard { accepted, patience: patience_told.clone() };
             shards.push((shard, self.seat(&registry, &access, &stop, number)));
         }
+        let threads = self.doors(senders, &stop)?;
         let encrypted = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let looking = Looking::start(encrypted)?;
-        let (threads, guests) = (Vec::new(), Vec::new());
-        let serving = Serving { stopper, patience, threads, guests, looking };
+        let serving = Serving { stopper, patience, threads, guests: Vec::new(), looking };
         Ok((serving, shards))
+    }
+
+    /// Starts the threads that let connections in. Handshakes take a thread's whole time, so
+    /// there may be several; the first one accepts.
+    fn doors(
+        &self,
+        shards: Vec<mpsc::UnboundedSender<Accepted>>,
+        stop: &Stop,
+    ) -> io::Result<Vec<JoinHandle<()>>> {
+        let limit = self.connection_limit();
+        let door = Door {
+            listeners: Arc::clone(&self.listeners),
+            lobby: Arc::new(Lobby::of(limit)),
+            slots: Arc::new(Semaphore::new(limit)),
+            shards,
+            stop: stop.clone(),
+            peer_write_timeout: self.config.peer_write_timeout,
+        };
+        let mut acceptors = Vec::new();
+        for (n, listener) in self.listeners.iter().enumerate() {
+            acceptors.push((n, listener.acceptor()?));
+        }
+        let encrypted = self.listeners.iter().any(|listener| listener.tls.is_some());
+        let count = if encrypted { door.shards.len() } else { 1 };
+        let (greeters, knocks): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut threads = Vec::with_capacity(count);
+        for (number, knocks) in knocks.into_iter().enumerate() {
+            let (door, acceptors) = (door.clone(), std::mem::take(&mut acceptors));
+            let greeters = if acceptors.is_empty() { Vec::new() } else { greeters.clone() };
+            let name = format!("door-{number}");
+            threads.push(std::thread::Builder::new().name(name).spawn(move || {
+                if let Err(error) = door.run(number, acceptors, greeters, knocks) {
+                    tracing::error!(error = %error, "nobody can be let in");
+                }
+            })?);
+        }
+        Ok(threads)
     }
 
     /// Builds a shard's seat on the shard's own thread.
@@ -310,14 +343,16 @@ impl<M: Member> Server<M> {
     ) -> impl FnOnce() -> Seat<M> + Send + use<M> {
         let (registry, access) = (Arc::clone(registry), Arc::clone(access));
         let (member, stop) = (self.member.clone(), stop.clone());
-        let listeners = Arc::clone(&self.listeners);
         let (config, raft) = (self.config.clone(), self.raft.clone());
         let trail = self.trail.clone();
         move || {
             let max = member.settings().max_request_bytes + GRPC_OVERHEAD_BYTES;
             let cells = GrpcCells::new(Arc::clone(&registry.shards[number]));
             let message_bytes = usize::try_from(max).unwrap_or(usize::MAX);
-            let room = GATEWAY_TEXT_BYTES_MAX / registry.shards.len().max(1);
+            let shards = registry.shards.len().max(1);
+            let room = GATEWAY_TEXT_BYTES_MAX / shards;
+            let unfinished =
+                Room::new((MESSAGES_UNFINISHED_BYTES_MAX / shards).max(2 * message_bytes));
             let services = Services::new(
                 member.clone(),
                 Arc::clone(&registry),
@@ -331,11 +366,9 @@ impl<M: Member> Server<M> {
                 http: Http { member, access, registry, gateway },
                 services,
                 cells,
-                listeners,
-                limits: Limits { message_bytes },
+                limits: Limits { message_bytes, room: unfinished },
                 max_concurrent_streams: config.max_concurrent_streams,
                 keepalive: config.keepalive,
-                peer_write_timeout: config.peer_write_timeout,
                 stop,
                 raft,
                 raft_answers: OpenAnswers::default(),
@@ -343,12 +376,17 @@ impl<M: Member> Server<M> {
         }
     }
 
+    /// Descriptors are shared out so that neither clients nor peers can take those of the
+    /// other, nor of the member's files.
     fn connection_limit(&self) -> usize {
         let limit = self.config.max_connections.unwrap_or_else(|| {
-            let free = process::fd_limit().saturating_sub(RESERVED_FDS).max(1);
-            usize::try_from(free).unwrap_or(usize::MAX)
+            let all = process::fd_limit();
+            let peers = (all / 16).clamp(PEER_CONNECTIONS_MIN, PEER_CONNECTIONS_MAX);
+            let of_peers = self.listeners.iter().all(|listener| listener.face == Face::Peer);
+            let clients = all.saturating_sub(RESERVED_FDS - PEER_CONNECTIONS_MIN + peers);
+            usize::try_from(if of_peers { peers } else { clients }).unwrap_or(usize::MAX)
         });
-        limit.min(Semaphore::MAX_PERMITS)
+        limit.clamp(1, Semaphore::MAX_PERMITS)
     }
 }
 

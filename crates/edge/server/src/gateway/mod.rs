@@ -7,7 +7,6 @@
 mod lines;
 mod metadata;
 mod requests;
-mod room;
 mod routes;
 mod websocket;
 
@@ -29,7 +28,7 @@ pub(crate) use lines::Lines;
 use requests::{Bounds, Requests};
 use routes::Route;
 pub(crate) use routes::below;
-pub(crate) use websocket::Takeover;
+pub(crate) use websocket::{Takeover, frames as websocket_frames};
 
 /// The gateway of one shard.
 pub(crate) struct Gateway<S> {

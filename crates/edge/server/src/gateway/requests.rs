@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use http_body::Body;
 use mainstay_json::{Cut, ReadError, Values, read};
 use mainstay_proto::shape::Shape;
 
-use super::room::{Held, Room};
 use crate::method::Method;
 use crate::metrics::grpc::GrpcCells;
+use crate::room::{Held, Room};
 use crate::status::{Code, Status};
 use crate::stream::RequestMessages;
 
@@ -90,7 +90,12 @@ pub(crate) async fn only<B: Body<Data = Bytes> + Unpin>(
     let (mut values, mut held) = (Values::default(), bounds.room.hold());
     let (mut object, mut total) = (None, 0);
     while whole || object.is_none() {
-        let Some(piece) = next_piece(&mut body).await? else { break };
+        let piece = tokio::select! {
+            biased;
+            piece = next_piece(&mut body) => piece?,
+            lost = held.lost() => return Err(lost),
+        };
+        let Some(piece) = piece else { break };
         total += piece.len();
         if total > bounds.text {
             return Err(too_long(total, bounds.text));
@@ -188,7 +193,11 @@ impl<B: Body<Data = Bytes> + Unpin + 'static> RequestMessages for Requests<B> {
                 None => {}
             }
             let Some(body) = &mut self.body else { return Poll::Ready(None) };
-            match ready!(Pin::new(body).poll_frame(cx)) {
+            let frame = match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => return self.held.poll_lost(cx).map(|lost| Some(Err(lost))),
+            };
+            match frame {
                 None => self.body = None,
                 Some(Err(_)) => return Poll::Ready(Some(Err(gone()))),
                 Some(Ok(frame)) => {

@@ -39,7 +39,7 @@ impl Frame {
 
 /// The prefix of an uncompressed message.
 pub(crate) fn prefix(len: usize) -> [u8; PREFIX_BYTES] {
-    let len = u32::try_from(len).expect("responses are bounded far below 4 GiB");
+    let len = u32::try_from(len).expect("no longer than RESPONSE_BYTES_MAX");
     let [a, b, c, d] = len.to_be_bytes();
     [0, a, b, c, d]
 }

@@ -1,29 +1,33 @@
 //! The messages in a request body.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::frame::PREFIX_BYTES;
+use crate::room::Held;
 use crate::status::{Code, Status};
 use crate::stream::RequestMessages;
 
 /// Cuts a request body into messages. A message that lies in one DATA frame is a
-/// slice of it; only one that is spread over several is copied together.
+/// slice of it; only one that is spread over several is copied together, as far as there is
+/// room for it.
 pub(crate) struct Messages<B> {
     body: B,
     max_bytes: usize,
     /// What has arrived and was not asked for yet, while it is one piece.
     piece: Bytes,
-    /// The same, once a second piece had to be joined to it.
+    /// The same, once more of a message was missing.
     joined: BytesMut,
+    /// The room that it takes.
+    held: Held,
 }
 
 impl<B> Messages<B> {
     /// Messages of up to `max_bytes`.
-    pub(crate) fn new(body: B, max_bytes: usize) -> Messages<B> {
-        Messages { body, max_bytes, piece: Bytes::new(), joined: BytesMut::new() }
+    pub(crate) fn new(body: B, max_bytes: usize, held: Held) -> Messages<B> {
+        Messages { body, max_bytes, piece: Bytes::new(), joined: BytesMut::new(), held }
     }
 
     fn waiting(&self) -> &[u8] {
@@ -35,18 +39,32 @@ impl<B> Messages<B> {
             self.piece = data;
             return;
         }
+        self.join();
+        self.joined.extend_from_slice(&data);
+    }
+
+    /// Copies a piece that is not enough: it may hold on to more than itself.
+    fn join(&mut self) {
         if self.joined.is_empty() {
             self.joined.extend_from_slice(&self.piece);
             self.piece = Bytes::new();
         }
-        self.joined.extend_from_slice(&data);
+    }
+
+    /// More of a message has to come first.
+    fn wait(&mut self) -> Result<Option<Bytes>, Status> {
+        if !self.waiting().is_empty() {
+            self.held.set(self.waiting().len())?;
+            self.join();
+        }
+        Ok(None)
     }
 
     /// The next message if all of it is here.
     fn take(&mut self) -> Result<Option<Bytes>, Status> {
         let waiting = self.waiting();
         let Some((prefix, _)) = waiting.split_first_chunk::<PREFIX_BYTES>() else {
-            return Ok(None);
+            return self.wait();
         };
         let [flag, len @ ..] = *prefix;
         match flag {
@@ -68,8 +86,9 @@ impl<B> Messages<B> {
             return Err(Status::new(Code::ResourceExhausted, text));
         }
         if waiting.len() < PREFIX_BYTES + len {
-            return Ok(None);
+            return self.wait();
         }
+        self.held.set(0)?;
         let mut message = if self.joined.is_empty() {
             self.piece.split_to(PREFIX_BYTES + len)
         } else {
@@ -94,7 +113,11 @@ where
             if self.body.is_end_stream() {
                 return Poll::Ready(self.at_end());
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => return self.held.poll_lost(cx).map(|lost| Some(Err(lost))),
+            };
+            match frame {
                 // Trailers of a request carry nothing in gRPC.
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {

@@ -8,6 +8,8 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode};
 
+use mainstay_types::limits::RESPONSE_BYTES_MAX;
+
 use super::body::{Body, Outlet, Streaming};
 use super::frame::{Frame, PREFIX_BYTES, prefix};
 use super::messages::Messages;
@@ -15,14 +17,17 @@ use super::{Service, percent, timeout};
 use crate::call::{Call, Peer};
 use crate::method::{Kind, Method, route};
 use crate::metrics::grpc::{GrpcCells, Tally};
+use crate::room::Room;
 use crate::status::{Code, Status};
 use crate::stream::RequestMessages as _;
 
 /// What a request may not exceed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Limits {
     /// Bytes of one request message.
     pub(crate) message_bytes: usize,
+    /// Where those that are not complete are held.
+    pub(crate) room: Room,
 }
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -45,7 +50,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 /// Answers one request.
 pub(crate) async fn serve<S, B>(
     service: &S,
-    limits: Limits,
+    limits: &Limits,
     cells: &Rc<GrpcCells>,
     peer: &Rc<Peer>,
     request: Request<B>,
@@ -60,7 +65,7 @@ where
         Err((http, status)) => return refused(http, &status),
     };
     let call = Call { method, metadata: parts.headers, peer: Rc::clone(peer), timeout };
-    let mut messages = Messages::new(body, limits.message_bytes);
+    let mut messages = Messages::new(body, limits.message_bytes, limits.room.hold());
     if method.kind == Kind::BidiStream {
         // Boxed, and so is a server stream: unary calls should be small to move.
         return Box::pin(stream(service.clone(), call, messages, cells)).await;
@@ -130,6 +135,12 @@ async fn answer<S: Service>(
         return refused(StatusCode::OK, &status);
     }
     let len = out.len() - PREFIX_BYTES;
+    if len > RESPONSE_BYTES_MAX {
+        let text = format!(
+            "grpc: trying to send message larger than max ({len} vs. {RESPONSE_BYTES_MAX})"
+        );
+        return refused(StatusCode::OK, &Status::new(Code::ResourceExhausted, text));
+    }
     out[..PREFIX_BYTES].copy_from_slice(&prefix(len));
     tally.sent(1);
     tally.sent_bytes(len as u64);

@@ -80,7 +80,7 @@ const AUTHORITY: u8 = 0x40 | 1;
 const HOST: u8 = 0x40 | 38;
 
 /// Follows what the client sends, in pieces of any size.
-struct Sieve {
+pub(super) struct Sieve {
     at: At,
     /// Inside a block of headers.
     item: Item,
@@ -131,12 +131,12 @@ enum Verdict {
 struct Over;
 
 impl Sieve {
-    fn new() -> Sieve {
+    pub(super) fn new() -> Sieve {
         Sieve { at: At::Passing(PREFACE_BYTES), item: Item::First, sends_urls: false }
     }
 
     /// Sees the next bytes of the stream, and changes names in them.
-    fn pass(&mut self, mut bytes: &mut [u8]) {
+    pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             if matches!(self.at, At::Done) {
                 return;

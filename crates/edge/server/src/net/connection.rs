@@ -1,151 +1,73 @@
 //! One connection, from its first byte to its last.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mainstay_types::limits::HEADER_BYTES_MAX;
+use mainstay_types::limits::{HEADER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::authority::Forgiving;
+use super::door::{Accepted, Greeted, HEADER_TIMEOUT};
 use super::gather::Gather;
-use super::listener::{Accepted, Face};
-use super::rewound::{Opening, Rewound};
+use super::listener::Face;
+use super::lobby::Ticket;
+use super::metered::Metered;
+use super::rewound::Opening;
 use super::shard::{Seat, Stop};
-use super::socket::Socket;
 use crate::call::Peer;
 use crate::gateway::Takeover;
 use crate::grpc::{self, Body};
 use crate::http::{self as face, Asked};
 use crate::member::Member;
 use crate::raft_face::is_raft;
-use crate::tls::{Tls, reason, until_revoked};
+use crate::tls::until_revoked;
 
-/// How long a TLS handshake may take (etcd 3.7.1, CVE-2026-73500).
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the first bytes and the headers of an HTTP/1 request may take (ours;
-/// etcd 5 min).
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the last bytes to a client may take to leave.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve<M: Member>(seat: Rc<Seat<M>>, accepted: Accepted) {
-    let Accepted { socket, remote, listener, permit } = accepted;
-    let listener = &Arc::clone(&seat.listeners)[listener];
-    let result = match socket.settle() {
-        Ok(socket) => {
-            if listener.face == Face::Peer {
-                socket.give_up_after(seat.peer_write_timeout);
-            }
-            let tls = listener.tls.clone();
-            open(&seat, listener.face, listener.plain, tls, socket, remote.clone()).await
-        }
-        Err(error) => Err(error),
-    };
-    if let Err(error) = result {
-        rejected(listener.face, &remote, &error);
+    let Accepted { mut io, opening, remote, face, common_name, let_in, permit, ticket } = accepted;
+    if io.settle().is_err() {
+        return;
     }
+    let tls = matches!(io, Greeted::Tls(_));
+    let peer = Rc::new(Peer { address: remote, tls, common_name });
+    let ticket = Rc::new(ticket);
+    let open = Cell::new(0);
+    let route = Rc::new(Route { seat, face, peer, ticket: Rc::clone(&ticket), open });
+    let speaking = async {
+        match io {
+            Greeted::Plain(io) => speak(route, opening, io).await,
+            Greeted::Tls(io) => speak(route, opening, *io).await,
+        }
+    };
+    ticket.ender().unless_ended(until_revoked(let_in.as_ref(), speaking)).await;
     drop(permit);
 }
 
-/// Operators' scripts look for this line.
-fn rejected(face: Face, remote: &str, error: &io::Error) {
-    match face {
-        Face::Peer => {
-            tracing::warn!("remote-addr" = remote, error = %error, "rejected connection on peer endpoint");
-        }
-        Face::Metrics | Face::Client | Face::ClientGrpc | Face::ClientHttp => {
-            tracing::warn!("remote-addr" = remote, error = %error, "rejected connection on client endpoint");
-        }
-    }
-}
-
-/// Sees what the client speaks. An error is a connection that never got as far as
-/// a request.
-async fn open<M: Member>(
-    seat: &Rc<Seat<M>>,
-    face: Face,
-    plain: bool,
-    tls: Option<Arc<Tls>>,
-    socket: Socket,
-    remote: String,
-) -> io::Result<()> {
-    let patience = if plain { HEADER_TIMEOUT } else { HANDSHAKE_TIMEOUT };
-    let looking = seat.unless_stopped(Rewound::look(socket));
-    let Ok(looked) = tokio::time::timeout(patience, looking).await else { return Ok(()) };
-    let Some(looked) = looked else { return Ok(()) };
-    // A client that resets before it has said anything is a port probe.
-    let Ok((opening, io)) = looked else { return Ok(()) };
-    match (opening, tls) {
-        (Opening::Nothing, _) => Ok(()),
-        (Opening::Tls, Some(tls)) => {
-            let acceptor = tokio_rustls::TlsAcceptor::from(tls.current());
-            let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(io)).await;
-            let stream = accepted
-                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out"))?
-                .map_err(|error| io::Error::new(error.kind(), reason(&error)))?;
-            let place = tls.check_place(stream.get_ref().1.peer_certificates(), &remote);
-            // Names are looked up for it, by a resolver that may be slow.
-            let checked = tokio::time::timeout(HANDSHAKE_TIMEOUT, place).await;
-            checked
-                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out"))?
-                .map_err(io::Error::other)?;
-            let shown = stream.get_ref().1.peer_certificates();
-            let let_in = tls.let_in(shown).map_err(io::Error::other)?;
-            let common_name = tls.user_of(shown);
-            let peer = Rc::new(Peer { address: remote, tls: true, common_name });
-            let looking = seat.unless_stopped(Rewound::look(stream));
-            let Ok(Some(Ok((opening, io)))) = tokio::time::timeout(HEADER_TIMEOUT, looking).await
-            else {
-                return Ok(());
-            };
-            until_revoked(let_in.as_ref(), speak(seat, face, opening, io, peer)).await;
-            Ok(())
-        }
-        (Opening::Tls, None) => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS handshake on a plain listener"))
-        }
-        (Opening::Http1 | Opening::Http2, _) if !plain => {
-            let text = "tls: first record does not look like a TLS handshake";
-            Err(io::Error::new(io::ErrorKind::InvalidData, text))
-        }
-        (opening, _) => {
-            let peer = Rc::new(Peer { address: remote, tls: false, common_name: None });
-            speak(seat, face, opening, io, peer).await;
-            Ok(())
-        }
-    }
-}
-
-async fn speak<M, IO>(seat: &Rc<Seat<M>>, face: Face, opening: Opening, io: IO, peer: Rc<Peer>)
+async fn speak<M, IO>(route: Rc<Route<M>>, opening: Opening, io: IO)
 where
     M: Member,
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let route = Rc::new(Route { seat: Rc::clone(seat), face, peer });
     // An error here ends one connection that had begun to talk: the client's
     // business, seen in its own log.
     let outcome = match opening {
-        Opening::Http2 => {
-            // Boxed: hyper and tokio move a call's future four times before it first runs.
-            let service =
-                service_fn(move |request| Box::pin(http2_request(Rc::clone(&route), request)));
-            let gather = Gather::new(Forgiving::new(io));
-            let io = TokioIo::new(gather.clone());
-            let connection = http2_builder(seat).serve_connection(io, service);
-            drive(pin!(connection), &gather, &seat.stop).await
-        }
-        Opening::Http1 | Opening::Tls => speak_http1(seat, route, io).await,
+        Opening::Http2 => speak_http2(route, io).await,
+        Opening::Http1 | Opening::Tls => speak_http1(route, io).await,
         Opening::Nothing => Ok(()),
     };
     if let Err(error) = outcome {
@@ -153,30 +75,50 @@ where
     }
 }
 
-/// Speaks HTTP/1, and whatever a request has switched the connection to after that.
-async fn speak_http1<M, IO>(seat: &Seat<M>, route: Rc<Route<M>>, io: IO) -> hyper::Result<()>
+async fn speak_http2<M, IO>(route: Rc<Route<M>>, io: IO) -> hyper::Result<()>
 where
     M: Member,
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let stop = route.seat.stop.clone();
+    let builder = http2_builder(&route.seat);
+    let metered = Metered::http2(io, Rc::clone(&route.ticket));
+    // Boxed: hyper and tokio move a call's future four times before it first runs.
+    let service = service_fn(move |request| Box::pin(http2_request(Rc::clone(&route), request)));
+    let gather = Gather::new(Forgiving::new(metered));
+    let io = TokioIo::new(gather.clone());
+    let connection = builder.serve_connection(io, service);
+    drive(pin!(connection), &gather, &stop).await
+}
+
+/// Speaks HTTP/1, and whatever a request has switched the connection to after that.
+async fn speak_http1<M, IO>(route: Rc<Route<M>>, io: IO) -> hyper::Result<()>
+where
+    M: Member,
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let stop = route.seat.stop.clone();
     let takeover = Takeover::default();
     let slot = takeover.clone();
+    let metered = Metered::http1(io, Rc::clone(&route.ticket));
     let service = service_fn(move |request| {
         Box::pin(http1_request(Rc::clone(&route), Some(slot.clone()), request))
     });
-    let mut gather = Gather::new(io);
+    let mut gather = Gather::new(metered);
     let io = TokioIo::new(gather.clone());
     let mut connection = http1_builder().serve_connection(io, service);
-    drive(Pin::new(&mut connection), &gather, &seat.stop).await?;
+    drive(Pin::new(&mut connection), &gather, &stop).await?;
     match takeover.take() {
         None => {
             let shutdown = poll_fn(|cx| Pin::new(&mut gather).poll_shutdown(cx));
-            let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, shutdown).await;
+            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, shutdown).await;
         }
         Some(session) => {
             let hyper::server::conn::http1::Parts { io, read_buf, .. } = connection.into_parts();
             drop(gather);
-            if let Some(io) = io.into_inner().into_inner() {
+            if let Some(mut io) = io.into_inner().into_inner() {
+                // Who takes over counts what it holds.
+                io.count_no_more();
                 session(Box::new(io), read_buf).await;
             }
         }
@@ -189,6 +131,56 @@ struct Route<M> {
     seat: Rc<Seat<M>>,
     face: Face,
     peer: Rc<Peer>,
+    ticket: Rc<Ticket>,
+    /// Requests without an answer yet.
+    open: Cell<usize>,
+}
+
+impl<M: Member> Route<M> {
+    /// Whether an answer of success to a request with these headers shows that the client
+    /// may do something here: what needs no credentials, while they are asked for, shows
+    /// nothing.
+    fn is_telling(&self, path: &str, headers: &HeaderMap) -> bool {
+        let member = &self.seat.http.member;
+        !member.auth_enabled()
+            || headers.contains_key("token")
+            || headers.contains_key(AUTHORIZATION)
+            || self.peer.common_name.is_some()
+            || path.ends_with("/Authenticate")
+            || path.ends_with("/authenticate")
+    }
+
+    /// Counts a request that has begun.
+    fn begin(self: &Rc<Self>, path: &str, headers: &HeaderMap) -> Begun<M> {
+        self.open.set(self.open.get() + 1);
+        let telling = !self.ticket.is_known() && self.is_telling(path, headers);
+        Begun { route: Rc::clone(self), telling }
+    }
+}
+
+/// A request without an answer yet.
+struct Begun<M> {
+    route: Rc<Route<M>>,
+    telling: bool,
+}
+
+impl<M> Begun<M> {
+    /// It is answered.
+    fn answered(&self, well: bool) {
+        if self.telling && well {
+            self.route.ticket.become_known();
+        }
+    }
+}
+
+impl<M> Drop for Begun<M> {
+    fn drop(&mut self) {
+        let open = self.route.open.get() - 1;
+        self.route.open.set(open);
+        if open == 0 {
+            self.route.ticket.settled();
+        }
+    }
 }
 
 async fn http2_request<M: Member>(
@@ -203,8 +195,12 @@ async fn http2_request<M: Member>(
         Face::ClientHttp | Face::Metrics | Face::Peer => false,
     };
     if grpc {
-        let limits = seat.limits;
-        return Ok(grpc::serve(&seat.services, limits, &seat.cells, &route.peer, request).await);
+        let limits = &seat.limits;
+        let begun = route.begin(request.uri().path(), request.headers());
+        let response = grpc::serve(&seat.services, limits, &seat.cells, &route.peer, request).await;
+        // A call that is refused says so in its headers.
+        begun.answered(!response.headers().contains_key("grpc-status"));
+        return Ok(response);
     }
     // Boxed: every call of every client would otherwise carry its room along.
     Box::pin(http1_request(route, None, request)).await
@@ -215,19 +211,30 @@ async fn http1_request<M: Member>(
     takeover: Option<Takeover>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let begun = route.begin(request.uri().path(), request.headers());
+    let response = answer(&route, takeover, request).await;
+    begun.answered(response.status().is_success());
+    Ok(response)
+}
+
+async fn answer<M: Member>(
+    route: &Route<M>,
+    takeover: Option<Takeover>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     if route.face == Face::Peer
         && is_raft(request.uri().path())
         && let Some(raft) = &route.seat.raft
     {
         let response = raft.answer(request, &route.peer.address).await;
         let open = route.seat.raft_answers.one_more();
-        return Ok(response.map(|body| Body::Raft(body, open)));
+        return response.map(|body| Body::Raft(body, open));
     }
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, ());
     let (face, peer) = (route.face, Rc::clone(&route.peer));
     let asked = Asked { face, peer, request, body: Some(body), takeover };
-    Ok(face::answer(&route.seat.http, asked).await)
+    face::answer(&route.seat.http, asked).await
 }
 
 fn http2_builder<M: Member>(seat: &Seat<M>) -> http2::Builder<LocalExecutor> {
@@ -236,7 +243,7 @@ fn http2_builder<M: Member>(seat: &Seat<M>) -> http2::Builder<LocalExecutor> {
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .max_concurrent_streams(seat.max_concurrent_streams)
+        .max_concurrent_streams(seat.max_concurrent_streams.min(STREAMS_PER_CONNECTION_MAX))
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .keep_alive_interval(keepalive.interval)
         .keep_alive_timeout(keepalive.timeout);
@@ -328,7 +335,7 @@ where
     .await;
     // What was gathered in the last turn.
     let rest = poll_fn(|cx| io.poll_write_out(cx));
-    let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, rest).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, rest).await;
     outcome
 }
 

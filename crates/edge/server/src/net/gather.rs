@@ -20,6 +20,8 @@ struct Inner<IO> {
     io: IO,
     gathered: Vec<u8>,
     written: usize,
+    /// The IO has taken everything, and holds some of it still.
+    flushing: bool,
 }
 
 /// A buffer that grew past this is given back once it is empty: an idle
@@ -34,7 +36,8 @@ impl<IO> Clone for Gather<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Gather<IO> {
     pub(crate) fn new(io: IO) -> Gather<IO> {
-        Gather(Rc::new(RefCell::new(Inner { io, gathered: Vec::new(), written: 0 })))
+        let inner = Inner { io, gathered: Vec::new(), written: 0, flushing: false };
+        Gather(Rc::new(RefCell::new(inner)))
     }
 
     /// The IO itself, once nobody else holds it; what was gathered has been written out.
@@ -51,7 +54,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Gather<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gathered.is_empty() {
+        if self.gathered.is_empty() && !self.flushing {
             return Poll::Ready(Ok(()));
         }
         while self.written < self.gathered.len() {
@@ -68,8 +71,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Inner<IO> {
         } else {
             self.gathered.clear();
         }
-        // A TLS stream keeps what the socket did not take.
-        Pin::new(&mut self.io).poll_flush(cx)
+        // A TLS stream keeps what the socket did not take, and says so until it has taken it.
+        self.flushing = true;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.flushing = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Makes room; Pending when the bound is reached and the socket takes nothing.
@@ -131,5 +137,67 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<IO> {
         let mut inner = self.0.borrow_mut();
         ready!(inner.poll_write_out(cx))?;
         Pin::new(&mut inner.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// Takes everything at once and lets it go when it is flushed, which it puts off so often.
+    struct Keeps {
+        kept: Vec<u8>,
+        gone: Rc<RefCell<Vec<u8>>>,
+        put_off: usize,
+    }
+
+    impl AsyncRead for Keeps {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Keeps {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.kept.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.put_off > 0 {
+                self.put_off -= 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let kept = std::mem::take(&mut self.kept);
+            self.gone.borrow_mut().extend(kept);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_an_encrypted_stream_keeps_is_flushed_in_the_end() {
+        let gone = Rc::default();
+        let io = Keeps { kept: Vec::new(), gone: Rc::clone(&gone), put_off: 3 };
+        let mut gather = Gather::new(io);
+        gather.write_all(b"an answer").await.expect("there is room");
+        poll_fn(|cx| gather.poll_write_out(cx)).await.expect("it goes out");
+        assert_eq!(&gone.borrow()[..], b"an answer");
     }
 }

@@ -1,4 +1,4 @@
-//! Listening sockets, and handing what they accept to the shards.
+//! Listening sockets, and what they accept.
 
 #[cfg(test)]
 mod tests;
@@ -7,9 +7,6 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::address::{ListenUrl, Place};
 use super::socket::Loose;
@@ -123,63 +120,34 @@ fn bind_tcp(host: &str) -> io::Result<TcpListener> {
     TcpListener::bind(address)
 }
 
-/// An accepted connection on its way to a shard.
-pub(crate) struct Accepted {
-    pub(crate) socket: Loose,
-    pub(crate) remote: String,
-    /// Which listener took it.
-    pub(crate) listener: usize,
-    /// Its place among the connections that the limit allows.
-    pub(crate) permit: OwnedSemaphorePermit,
-}
-
 /// A listening socket that is not yet part of a runtime.
 pub(crate) struct Acceptor(Bound);
 
-enum Live {
+/// The same, as a part of one.
+pub(crate) enum Live {
     Tcp(tokio::net::TcpListener),
     Unix(tokio::net::UnixListener),
 }
 
 impl Acceptor {
-    /// Accepts for ever, dealing connections to the shards in turn. At the limit
-    /// it stops accepting: the kernel's queue then holds clients back.
-    pub(crate) async fn run(
-        self,
-        listener: usize,
-        slots: Arc<Semaphore>,
-        shards: Vec<mpsc::UnboundedSender<Accepted>>,
-    ) -> io::Result<()> {
-        let live = match self.0 {
+    /// The socket as a part of the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// The runtime could not register it.
+    pub(crate) fn live(self) -> io::Result<Live> {
+        Ok(match self.0 {
             Bound::Tcp(listener) => Live::Tcp(tokio::net::TcpListener::from_std(listener)?),
             Bound::Unix(listener) => Live::Unix(tokio::net::UnixListener::from_std(listener)?),
-        };
-        let mut turn = 0;
-        loop {
-            let Ok(permit) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
-            let (socket, remote) = match live.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(error = %error, "failed to accept a connection");
-                    // Out of descriptors, most likely: one may be free soon.
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                    continue;
-                }
-            };
-            let accepted = Accepted { socket, remote, listener, permit };
-            if shards[turn % shards.len()].send(accepted).is_err() {
-                return Ok(());
-            }
-            turn += 1;
-        }
+        })
     }
 }
 
-/// How long a failed accept rests (Go's `net/http` starts at 5 ms and doubles).
-const ACCEPT_RETRY: Duration = Duration::from_millis(20);
-
 impl Live {
-    async fn accept(&self) -> io::Result<(Loose, String)> {
+    /// The next connection, and its address as it is logged.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) async fn accept(&self) -> io::Result<(Loose, String)> {
         match self {
             Live::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;

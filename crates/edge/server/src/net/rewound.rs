@@ -54,6 +54,13 @@ impl<IO: AsyncRead + Unpin> Rewound<IO> {
     }
 }
 
+impl<IO> Rewound<IO> {
+    /// What is behind the bytes that were looked at.
+    pub(crate) fn inner(&mut self) -> &mut IO {
+        &mut self.io
+    }
+}
+
 fn judge(seen: &[u8]) -> Option<Opening> {
     if *seen.first()? == TLS_HANDSHAKE {
         return Some(Opening::Tls);

@@ -1,6 +1,5 @@
 //! A thread with its connections.
 
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::connection;
-use super::listener::{Accepted, Acceptor, Listener};
+use super::door::Accepted;
 use crate::grpc::Limits;
 use crate::http::Http;
 use crate::member::Member;
@@ -81,37 +80,18 @@ pub(crate) struct Seat<M> {
     pub(crate) services: Services<M>,
     pub(crate) http: Http<M>,
     pub(crate) cells: Rc<GrpcCells>,
-    pub(crate) listeners: Arc<[Listener]>,
     pub(crate) limits: Limits,
     pub(crate) max_concurrent_streams: u32,
     pub(crate) keepalive: Keepalive,
-    /// How long what was written to another member may lie before the connection is
-    /// given up.
-    pub(crate) peer_write_timeout: Duration,
     pub(crate) stop: Stop,
     /// Who answers raft's paths; nobody in a server without peers.
     pub(crate) raft: Option<Arc<dyn RaftFace>>,
     pub(crate) raft_answers: OpenAnswers,
 }
 
-impl<M> Seat<M> {
-    /// `future`, or `None` when the server ends first.
-    pub(crate) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            value = future => Some(value),
-            () = self.stop.wait() => None,
-        }
-    }
-}
-
 /// What a shard is started with.
 pub(crate) struct Shard {
     pub(crate) accepted: mpsc::UnboundedReceiver<Accepted>,
-    /// Only the first shard accepts.
-    pub(crate) acceptors: Vec<(usize, Acceptor)>,
-    pub(crate) others: Vec<mpsc::UnboundedSender<Accepted>>,
-    pub(crate) slots: Arc<tokio::sync::Semaphore>,
     /// How long connections may take to end once the server does.
     pub(crate) patience: watch::Receiver<Duration>,
 }
@@ -135,13 +115,6 @@ impl Shard {
         let member = seat.http.member.clone();
         tokio::task::spawn_local(async move { member.attend().await });
         let mut connections = JoinSet::new();
-        let mut accepting = JoinSet::new();
-        for (listener, acceptor) in self.acceptors.drain(..) {
-            let slots = Arc::clone(&self.slots);
-            accepting.spawn_local(acceptor.run(listener, slots, self.others.clone()));
-        }
-        // The acceptors hold their own.
-        self.others.clear();
         loop {
             tokio::select! {
                 accepted = self.accepted.recv() => match accepted {
@@ -157,7 +130,6 @@ impl Shard {
         // Whoever is on the way here is told at once, and does not wait for our end.
         self.accepted.close();
         while self.accepted.try_recv().is_ok() {}
-        accepting.abort_all();
         let patience = *self.patience.borrow();
         // Streams to other members end when those or the transport end, after us.
         let raft = &seat.raft_answers;

@@ -4,7 +4,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Continue = 0,
     Text = 1,
     Binary = 2,
@@ -21,16 +21,16 @@ impl Op {
 
 /// A frame from a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) op: Op,
+pub(crate) struct Frame {
+    pub(crate) op: Op,
     /// Whether it ends its message.
-    pub(super) last: bool,
-    pub(super) payload: Bytes,
+    pub(crate) last: bool,
+    pub(crate) payload: Bytes,
 }
 
 /// Why a connection cannot go on; the close code that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub(crate) enum Wrong {
     /// Not the protocol.
     Protocol = 1002,
     /// More than a message may be.
@@ -40,7 +40,7 @@ pub(super) enum Wrong {
 }
 
 /// Takes the next frame of up to `max` bytes off `inbox`; `None` when its end has not come.
-pub(super) fn take(inbox: &mut BytesMut, max: usize) -> Result<Option<Frame>, Wrong> {
+pub(crate) fn take(inbox: &mut BytesMut, max: usize) -> Result<Option<Frame>, Wrong> {
     let Some((&[first, second], rest)) = inbox.split_first_chunk() else { return Ok(None) };
     let op = match first & 0x0f {
         0 => Op::Continue,
@@ -90,7 +90,7 @@ const CONTROL_BYTES_MAX: u64 = 125;
 const MASK_BYTES: usize = 4;
 
 /// A frame of ours: whole, and not masked.
-pub(super) fn encode(op: Op, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(op: Op, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(payload.len() + 10);
     frame.push(0x80 | op as u8);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {

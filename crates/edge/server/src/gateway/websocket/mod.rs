@@ -6,7 +6,7 @@
 //! the client are answered; like etcd, we send none.
 
 mod feed;
-mod frames;
+pub(crate) mod frames;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -26,10 +26,10 @@ use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::metadata::marked;
-use super::room::Held;
 use super::{Begun, Gateway, call, lines, route};
 use crate::grpc::{Body, Service};
 use crate::http::{Asked, error};
+use crate::room::Held;
 use crate::status::Status;
 use frames::{Op, Wrong};
 
@@ -261,7 +261,12 @@ impl Socket {
                     None => continue,
                 }
             }
-            if self.io.read_buf(&mut self.inbox).await? == 0 {
+            let count = tokio::select! {
+                biased;
+                count = self.io.read_buf(&mut self.inbox) => count?,
+                _ = self.held.lost() => return Err(End::Wrong(Wrong::NoRoom)),
+            };
+            if count == 0 {
                 return Err(End::Gone);
             }
             self.hold()?;
