@@ -8,8 +8,10 @@ mod failover;
 mod fan;
 mod figures;
 mod fill;
+mod hostile;
 mod learner;
 mod loads;
+mod login;
 mod measure;
 mod options;
 mod pace;
@@ -40,6 +42,8 @@ bench failover --ours BINARY --theirs BINARY --dir FOLDER [--times N] [--fault F
 bench learner --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
 bench space --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
 bench chores --ours BINARY --theirs BINARY --dir FOLDER [--rounds N]
+bench hostile --ours BINARY --theirs BINARY --dir FOLDER [--attacks NAME,NAME] [--seconds S]
+bench login --ours BINARY --theirs BINARY --dir FOLDER [--jwt] [--rounds N] [--seconds S]
 all: [--seconds S] [--warm-up S] [--keys N] [--value BYTES]
 
 ROWS are LOAD@CLIENTS (closed loop) or LOAD@RATE/s (open loop: latency counts from the
@@ -60,7 +64,10 @@ fills one server (a million keys of 1 KB, unless --keys and --value say otherwis
 of ten, compacts and defragments, and tells what that writes, how large the file is afterwards,
 and how long puts and reads wait meanwhile. `chores` fills one server likewise, updates random
 keys, and takes a snapshot, compacts, defragments and restores, each side with the `etcdctl`
-beside its server.";
+beside its server. `hostile` attacks a fresh server of each in fifteen ways, with a healthy client
+beside the attackers, and tells what that one waits and how much memory the server takes. `login` turns
+authentication on, and tells how many logins a second are answered, what puts wait meanwhile, and
+whether the time of a wrong login tells which users there are.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -109,6 +116,14 @@ async fn dispatch(command: &str, options: &Options) -> Result<(), String> {
         "chores" => {
             options.only(&["ours", "theirs", "dir", "rounds", "keys", "value"])?;
             chores::chores(&pair(options, 1, 1_000_000, 1_024)?).await
+        }
+        "hostile" => {
+            options.only(&["ours", "theirs", "dir", "attacks", "seconds", "warm-up"])?;
+            hostile::hostile(&pair(options, 1, 1, 1)?, options.text("attacks")).await
+        }
+        "login" => {
+            options.only(&["ours", "theirs", "dir", "rounds", "seconds", "jwt"])?;
+            login::login(&pair(options, 2, 1, 1)?, options.has("jwt")).await
         }
         "big" => {
             options.only(&PAIR)?;

@@ -41,6 +41,7 @@ pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     scheme: &'static str,
     authority: Arc<str>,
+    token: Option<Arc<str>>,
 }
 
 impl Connection {
@@ -67,7 +68,12 @@ impl Connection {
                 (sender, "https")
             }
         };
-        Ok(Connection { sender, scheme, authority })
+        Ok(Connection { sender, scheme, authority, token: None })
+    }
+
+    /// The same connection, for calls that show a token.
+    pub(crate) fn with_token(&self, token: &str) -> Connection {
+        Connection { token: Some(token.into()), ..self.clone() }
     }
 
     /// A unary call.
@@ -100,13 +106,15 @@ impl Connection {
 
     async fn open_call(&self, path: &str) -> Result<Call, WireError> {
         let mut sender = self.sender.clone().ready().await?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method("POST")
             .uri(format!("{}://{}{path}", self.scheme, self.authority))
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .map_err(|e| WireError::Malformed(e.to_string()))?;
+            .header("te", "trailers");
+        if let Some(token) = &self.token {
+            request = request.header("token", &**token);
+        }
+        let request = request.body(()).map_err(|e| WireError::Malformed(e.to_string()))?;
         let (response, send) = sender.send_request(request, false)?;
         Ok(Call {
             response: Some(response),
