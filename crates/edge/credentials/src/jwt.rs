@@ -316,11 +316,9 @@ fn claims_of(claims: &Map<String, Value>) -> Result<Remembered, JwtRefusal> {
     let user = text("username").ok_or(JwtRefusal::NoUser)?;
     let revision = claims.get("revision").and_then(Value::as_f64);
     let revision = revision.ok_or(JwtRefusal::NoRevision)?;
-    let password = match claims.get(PASSWORD_CLAIM) {
-        None => None,
-        // A text that is nobody's mark.
-        Some(mark) => Some(mark.as_str().unwrap_or_default().to_owned()),
-    };
+    // What is no text is nobody's mark.
+    let mark = |mark: &Value| mark.as_str().unwrap_or_default().to_owned();
+    let password = claims.get(PASSWORD_CLAIM).map(mark);
     // As casts saturate, what is below zero is revision 0, at which nobody may do anything.
     Ok(Remembered { claims: JwtClaims { user, revision: revision as u64, password }, from, until })
 }

@@ -130,18 +130,25 @@ impl Known {
         });
     }
 
-    /// At the bound: what is old goes, else the eighth that has not been shown for longest.
+    /// At the bound: what is old goes; else, of a user who has an eighth of all or more, the half
+    /// that has not been shown for longest, so that nobody costs others their tokens by logging in
+    /// again and again; else that eighth of all.
     fn make_room(&mut self, now: u64) {
         self.keep(|entry| entry.until.load(Ordering::Relaxed) >= now);
         if self.tokens.len() < SIMPLE_TOKENS_MAX {
             return;
         }
+        let most = self.of_user.iter().max_by_key(|(_, count)| **count);
+        let most = most.filter(|(_, count)| **count >= SIMPLE_TOKENS_MAX / 8);
+        let most = most.map(|(user, _)| Arc::clone(user));
+        let counts = |entry: &Entry| most.as_ref().is_none_or(|user| entry.user == *user);
+        let counted = self.tokens.values().filter(|entry| counts(entry));
         let mut times: Vec<u64> =
-            self.tokens.values().map(|entry| entry.until.load(Ordering::Relaxed)).collect();
-        let eighth = times.len() / 8;
-        let (_, cut, _) = times.select_nth_unstable(eighth);
+            counted.map(|entry| entry.until.load(Ordering::Relaxed)).collect();
+        let gone = times.len() / if most.is_some() { 2 } else { 8 };
+        let (_, cut, _) = times.select_nth_unstable(gone);
         let cut = *cut;
-        self.keep(|entry| entry.until.load(Ordering::Relaxed) > cut);
+        self.keep(|entry| !counts(entry) || entry.until.load(Ordering::Relaxed) > cut);
     }
 }
 
@@ -202,6 +209,28 @@ mod tests {
         assert!(tokens.user_of(&format!("t.{SIMPLE_TOKENS_MAX}"), at(1)).is_some());
         tokens.void("u");
         assert!(tokens.is_empty());
+    }
+
+    #[test]
+    fn who_logs_in_again_and_again_costs_nobody_else_a_token() {
+        let tokens = SimpleTokens::new(at(1000));
+        tokens.issue("quiet", "q.1", at(0));
+        for n in 0..3 * SIMPLE_TOKENS_MAX as u64 {
+            tokens.issue("busy", &format!("t.{n}"), at(1) + Duration::from_micros(n));
+        }
+        assert!(tokens.len() <= SIMPLE_TOKENS_MAX);
+        assert_eq!(tokens.user_of("q.1", at(2)).as_deref(), Some("quiet"));
+        let last = format!("t.{}", 3 * SIMPLE_TOKENS_MAX - 1);
+        assert_eq!(tokens.user_of(&last, at(2)).as_deref(), Some("busy"));
+        // Also when nobody has much more than others.
+        for n in 0..2 * SIMPLE_TOKENS_MAX as u64 {
+            tokens.issue(
+                &format!("u{}", n % 1000),
+                &format!("v.{n}"),
+                at(3) + Duration::from_micros(n),
+            );
+        }
+        assert!(tokens.len() <= SIMPLE_TOKENS_MAX);
     }
 
     #[test]

@@ -118,14 +118,14 @@ pub(super) struct Key {
 }
 
 enum Signer {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Rsa(rsa::KeyPair, &'static RsaSignatureEncoding),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
 enum Verifier {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -175,7 +175,7 @@ impl Key {
         if secret.is_empty() {
             return Err(TokenOptionError::MissingKey);
         }
-        let key = hmac::Key::new(algorithm, secret);
+        let key = Box::new(hmac::Key::new(algorithm, secret));
         let identity = digest::digest(&digest::SHA256, secret).as_ref().to_vec();
         Ok(Key { signer: Some(Signer::Hmac(key.clone())), verifier: Verifier::Hmac(key), identity })
     }
