@@ -121,9 +121,18 @@ pub const LOBBY_HEADERS_FACTOR: usize = 64;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 32_768;
 /// Frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, RST_STREAM, unknown ones) that
 /// a connection may send at once (ours), beyond as many as there are frames that carry something.
-pub const EMPTY_FRAMES_AT_ONCE: u32 = 10_000;
+pub const EMPTY_FRAMES_AT_ONCE: u32 = 1_000;
+/// And what it may save up with those that do.
+pub const EMPTY_FRAMES_EARNED_MAX: u32 = 100_000;
 /// And how many more each second (ours).
 pub const EMPTY_FRAMES_PER_SECOND: u32 = 500;
+/// Bytes of a range up to which it is read on the connection's own thread (ours), as far as
+/// they are known before.
+pub const SHARD_RANGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of an answer from which on it takes of the room that large answers share (ours).
+pub const LARGE_ANSWER_BYTES: usize = 1 << 20;
+/// Bytes of large answers under way on all connections together (ours; etcd has no bound).
+pub const ANSWERS_BYTES_MAX: usize = 512 << 20;
 /// Keys of a range up to which it is read on the connection's own thread (ours).
 pub const SHARD_RANGE_KEYS_MAX: i64 = 1_000;
 

@@ -1,12 +1,15 @@
 //! One call: its row of the table, its metadata, who makes it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::answers::Keep;
 use crate::errors;
 use crate::method::Method;
+use crate::net::ender::Ender;
 use crate::status::Status;
 
 /// Who is at the other end of a connection.
@@ -19,10 +22,11 @@ pub struct Peer {
     /// The common name of the client's certificate, where `--client-cert-auth` makes it a
     /// user's name.
     pub common_name: Option<String>,
+    /// What ends the connection.
+    pub(crate) ender: Ender,
 }
 
 /// A call being served.
-#[derive(Debug)]
 pub struct Call {
     /// Its row.
     pub method: &'static Method,
@@ -32,6 +36,8 @@ pub struct Call {
     pub peer: Rc<Peer>,
     /// How long the client will wait, from when the call arrived.
     pub timeout: Option<Duration>,
+    /// The room of its answer, until that has left.
+    pub(crate) keep: Cell<Option<Keep>>,
 }
 
 impl Call {

@@ -6,6 +6,7 @@
 //! behind them only as [`member::Member`], the transport only as bytes
 //! ([`stream`] for calls of many messages).
 
+mod answers;
 mod audit;
 mod bridge;
 pub mod call;

@@ -15,6 +15,7 @@ use mainstay_types::limits::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::answers::Answers;
 use crate::gateway::Gateway;
 use crate::grpc::Limits;
 use crate::http::{Access, Http};
@@ -284,9 +285,10 @@ impl<M: Member> Server<M> {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let mut shards = Vec::with_capacity(count);
+        let answers = Answers::default();
         for (number, accepted) in receivers.into_iter().enumerate() {
             let shard = Shard { accepted, patience: patience_told.clone() };
-            shards.push((shard, self.seat(&registry, &access, &stop, number)));
+            shards.push((shard, self.seat(&registry, &access, &stop, &answers, number)));
         }
         let threads = self.doors(senders, &stop)?;
         let encrypted = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
@@ -339,12 +341,13 @@ impl<M: Member> Server<M> {
         registry: &Arc<Registry>,
         access: &Arc<Access>,
         stop: &Stop,
+        answers: &Answers,
         number: usize,
     ) -> impl FnOnce() -> Seat<M> + Send + use<M> {
         let (registry, access) = (Arc::clone(registry), Arc::clone(access));
         let (member, stop) = (self.member.clone(), stop.clone());
         let (config, raft) = (self.config.clone(), self.raft.clone());
-        let trail = self.trail.clone();
+        let (trail, answers) = (self.trail.clone(), answers.clone());
         move || {
             let max = member.settings().max_request_bytes + GRPC_OVERHEAD_BYTES;
             let cells = GrpcCells::new(Arc::clone(&registry.shards[number]));
@@ -359,6 +362,7 @@ impl<M: Member> Server<M> {
                 stop.clone(),
                 config.slow_request,
                 trail,
+                answers,
             );
             let gateway = || Gateway::new(services.clone(), &cells, message_bytes, room);
             let gateway = config.gateway.then(gateway);

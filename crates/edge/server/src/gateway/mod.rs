@@ -10,6 +10,7 @@ mod requests;
 mod routes;
 mod websocket;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,7 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Response, StatusCode};
 use mainstay_json as json;
 
+use crate::answers::Keep;
 use crate::call::{Call, Peer};
 use crate::grpc::{self, Body, Frame, Only, Service};
 use crate::http::Asked;
@@ -47,7 +49,7 @@ impl<S: Clone> Clone for Gateway<S> {
 /// What a call has begun to answer.
 enum Begun {
     /// All of it.
-    One(Vec<u8>),
+    One(Vec<u8>, Option<Keep>),
     /// Line by line.
     Many(Lines),
 }
@@ -87,7 +89,9 @@ impl<S: Service> Gateway<S> {
         };
         let mut response = match self.begin(route, call, body, true).await {
             Err(status) => refusal(&status),
-            Ok(Begun::One(text)) => response(StatusCode::OK, Frame::plain(text.into())),
+            Ok(Begun::One(text, keep)) => {
+                response(StatusCode::OK, Frame::plain(text.into()).keeping(keep))
+            }
             Ok(Begun::Many(lines)) => stream(lines).await,
         };
         // The call's own headers, as grpc-gateway hands them on.
@@ -127,7 +131,7 @@ impl<S: Service> Gateway<S> {
         grpc::unary(&self.services, &call, message, &mut out, &mut tally).await?;
         let mut text = Vec::with_capacity(out.len() * 2);
         json::write(shapes.response, &out, &mut text).map_err(lines::unwritable)?;
-        Ok(Begun::One(text))
+        Ok(Begun::One(text, call.keep.take()))
     }
 }
 
@@ -146,7 +150,13 @@ fn call(
     peer: &Rc<Peer>,
 ) -> Result<Call, Status> {
     let timeout = metadata::patience(headers)?;
-    Ok(Call { method: route.method, metadata, peer: Rc::clone(peer), timeout })
+    Ok(Call {
+        method: route.method,
+        metadata,
+        peer: Rc::clone(peer),
+        timeout,
+        keep: Cell::default(),
+    })
 }
 
 /// The response of a stream, once it has sent something or ended.

@@ -4,6 +4,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::answers::Keep;
+
 /// Up to three pieces that go out in one DATA frame: gRPC's prefix, a message's
 /// head and its shared tail.
 #[derive(Debug, Default)]
@@ -13,6 +15,9 @@ pub(crate) struct Frame {
     prefix_sent: usize,
     head: Bytes,
     tail: Bytes,
+    /// Given back with the last byte.
+    #[expect(dead_code, reason = "dropped with the frame")]
+    keep: Option<Keep>,
 }
 
 /// A flag byte and a length of four.
@@ -26,7 +31,12 @@ impl Frame {
 
     /// An uncompressed gRPC message.
     pub(crate) fn message(head: Bytes, tail: Bytes) -> Frame {
-        Frame { prefix: prefix(head.len() + tail.len()), prefix_sent: 0, head, tail }
+        Frame { prefix: prefix(head.len() + tail.len()), head, tail, ..Frame::default() }
+    }
+
+    /// The same, with the room that it takes.
+    pub(crate) fn keeping(self, keep: Option<Keep>) -> Frame {
+        Frame { keep, ..self }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One request, from its headers to its trailers.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -64,7 +65,13 @@ where
         Ok(admitted) => admitted,
         Err((http, status)) => return refused(http, &status),
     };
-    let call = Call { method, metadata: parts.headers, peer: Rc::clone(peer), timeout };
+    let call = Call {
+        method,
+        metadata: parts.headers,
+        peer: Rc::clone(peer),
+        timeout,
+        keep: Cell::default(),
+    };
     let mut messages = Messages::new(body, limits.message_bytes, limits.room.hold());
     if method.kind == Kind::BidiStream {
         // Boxed, and so is a server stream: unary calls should be small to move.
@@ -144,7 +151,7 @@ async fn answer<S: Service>(
     out[..PREFIX_BYTES].copy_from_slice(&prefix(len));
     tally.sent(1);
     tally.sent_bytes(len as u64);
-    let message = Frame::plain(out.freeze());
+    let message = Frame::plain(out.freeze()).keeping(call.keep.take());
     respond(Body::Unary(Some(message), Some(trailers(&Ok(())))))
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn serve<M: Member>(seat: Rc<Seat<M>>, accepted: Accepted) {
         return;
     }
     let tls = matches!(io, Greeted::Tls(_));
-    let peer = Rc::new(Peer { address: remote, tls, common_name });
+    let peer = Rc::new(Peer { address: remote, tls, common_name, ender: ticket.ender().clone() });
     let ticket = Rc::new(ticket);
     let open = Cell::new(0);
     let route = Rc::new(Route { seat, face, peer, ticket: Rc::clone(&ticket), open });

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 /// Who holds it may end the connection it belongs to; cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ender(Arc<Inner>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Inner {
     ended: AtomicBool,
     /// The task that serves the connection now.

@@ -15,7 +15,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use mainstay_types::limits::{EMPTY_FRAMES_AT_ONCE, EMPTY_FRAMES_PER_SECOND, LOBBY_HEADERS_FACTOR};
+use mainstay_types::limits::{
+    EMPTY_FRAMES_AT_ONCE, EMPTY_FRAMES_EARNED_MAX, EMPTY_FRAMES_PER_SECOND, LOBBY_HEADERS_FACTOR,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::lobby::Ticket;
@@ -194,7 +196,7 @@ impl Frames {
     }
 
     fn earn(&mut self, frames: u32) {
-        self.allowed = (self.allowed + frames).min(EMPTY_FRAMES_AT_ONCE);
+        self.allowed = self.allowed.saturating_add(frames).min(EMPTY_FRAMES_EARNED_MAX);
     }
 
     fn spend(&mut self) -> io::Result<()> {
@@ -218,7 +220,7 @@ impl Frames {
         self.paid += bytes - answers;
         if self.paid >= ANSWER_BYTES {
             let frames = u32::try_from(self.paid / ANSWER_BYTES).unwrap_or(u32::MAX);
-            self.earn(frames.min(EMPTY_FRAMES_AT_ONCE));
+            self.earn(frames);
             self.paid %= ANSWER_BYTES;
         }
     }

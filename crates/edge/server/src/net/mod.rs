@@ -4,7 +4,7 @@ pub(crate) mod address;
 mod authority;
 pub(crate) mod connection;
 pub(crate) mod door;
-mod ender;
+pub(crate) mod ender;
 mod gather;
 pub(crate) mod listener;
 pub(crate) mod lobby;

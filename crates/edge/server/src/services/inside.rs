@@ -4,6 +4,7 @@
 //! connection, and so past every check that those go past. Their errors come back as etcd's
 //! lock and election services hand them on: `Unknown`, with the text (rpc.md 4.2).
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -41,7 +42,7 @@ impl<S: Service> Inside<S> {
 
     fn call_of(&self, rpc: Rpc) -> Call {
         let (metadata, peer) = (self.metadata.clone(), Rc::clone(&self.peer));
-        Call { method: rpc.method(), metadata, peer, timeout: None }
+        Call { method: rpc.method(), metadata, peer, timeout: None, keep: Cell::default() }
     }
 
     async fn unary<A: Message + Default>(

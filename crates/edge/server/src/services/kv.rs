@@ -6,18 +6,20 @@ use std::time::Instant;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use mainstay_apply::{check, classify, nested, quota};
 use mainstay_proto::etcdserverpb as pb;
-use mainstay_types::limits::GRPC_OVERHEAD_BYTES;
+use mainstay_types::limits::{GRPC_OVERHEAD_BYTES, RESPONSE_BYTES_MAX};
 use pb::request_op::Request as Op;
 
 use super::range::{
-    bytes_field_head, encode_range, has_revision_filter, is_plain, is_short, key_of, range_len,
+    bytes_field_head, bytes_of, encode_range, has_revision_filter, is_plain, is_short, key_of,
+    range_len,
 };
 use super::{Services, decode, encode, undecodable};
+use crate::call::Call;
 use crate::errors;
 use crate::gate::{Caller, Permitted};
 use crate::member::{Member, RangeAnswer};
 use crate::metrics::Kind;
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::stream::{RequestMessages, ResponseSink};
 
 /// Keys of the first chunk of a RangeStream (etcd).
@@ -27,6 +29,7 @@ impl<M: Member> Services<M> {
     pub(super) async fn range(
         &self,
         caller: &Caller,
+        call: &Call,
         request: Bytes,
         out: &mut BytesMut,
         start: Instant,
@@ -36,7 +39,7 @@ impl<M: Member> Services<M> {
             return Err(errors::NOT_SUPPORTED_FOR_LEARNER.status());
         }
         checked(check::range(&request))?;
-        let result = self.read(caller, request, out).await;
+        let result = self.read(caller, call, request, out).await;
         self.registry().requests.record(Kind::Range, start, result.is_ok());
         result
     }
@@ -44,6 +47,7 @@ impl<M: Member> Services<M> {
     async fn read(
         &self,
         caller: &Caller,
+        call: &Call,
         request: pb::RangeRequest,
         out: &mut BytesMut,
     ) -> Result<(), Status> {
@@ -57,6 +61,9 @@ impl<M: Member> Services<M> {
             encode_range(out, Some(&header), &answer);
             return Ok(());
         }
+        let patience = self.member().settings().request_timeout;
+        let (answers, ender) = (&self.0.answers, &call.peer.ender);
+        let keep = answers.room(bytes_of(self.member(), &request), ender, patience).await?;
         // Encoded over there as well: copying a long answer takes long.
         let mut appended = std::mem::take(out);
         let mut header = self.header_at(0);
@@ -73,6 +80,14 @@ impl<M: Member> Services<M> {
             })
         };
         *out = self.member().on_read_pool(work).await??;
+        let bytes = out.len();
+        match &keep {
+            Some(keep) => keep.set(bytes),
+            None => call.keep.set(answers.take_anyway(bytes, ender)),
+        }
+        if keep.is_some() {
+            call.keep.set(keep);
+        }
         Ok(())
     }
 
@@ -150,6 +165,7 @@ impl<M: Member> Services<M> {
         let request = nested::decode_txn(request).map_err(undecodable)?;
         self.check_quota(quota::txn_cost(&request)).await?;
         checked(check::txn(&request, self.member().settings().max_txn_ops))?;
+        self.check_answer(&request)?;
         let (kind, reply) = if classify::is_read_only(&request) {
             (Kind::ReadonlyTxn, self.read_txn(caller, request).await)
         } else {
@@ -160,6 +176,31 @@ impl<M: Member> Services<M> {
         let mut reply = reply?;
         reply.header = self.complete(reply.header);
         encode(out, &reply)
+    }
+
+    /// Refuses a transaction whose answer could not be sent, before it is made: for one that
+    /// writes, on every member. What is counted is what its ranges can come to at most, of
+    /// which half may be history.
+    fn check_answer(&self, request: &pb::TxnRequest) -> Result<(), Status> {
+        let (mut bytes, mut todo) = (0_usize, vec![request]);
+        while let Some(txn) = todo.pop() {
+            for op in txn.success.iter().chain(&txn.failure) {
+                match &op.request {
+                    Some(Op::RequestRange(range)) if !range.range_end.is_empty() => {
+                        bytes = bytes.saturating_add(bytes_of(self.member(), range));
+                    }
+                    Some(Op::RequestTxn(nested)) => todo.push(nested),
+                    _ => {}
+                }
+            }
+        }
+        if bytes / 2 > RESPONSE_BYTES_MAX {
+            let text = format!(
+                "grpc: trying to send message larger than max ({bytes} vs. {RESPONSE_BYTES_MAX})"
+            );
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
+        Ok(())
     }
 
     async fn read_txn(

@@ -29,6 +29,7 @@ use mainstay_proto::Message;
 use mainstay_proto::etcdserverpb::ResponseHeader;
 use mainstay_types::MemberId;
 
+use crate::answers::Answers;
 use crate::audit::{Listening, Noted};
 use crate::call::Call;
 use crate::errors;
@@ -52,6 +53,8 @@ struct Inner<M> {
     slow: Duration,
     /// Who did what, where that is recorded.
     trail: Option<Trail>,
+    /// The room for large answers.
+    answers: Answers,
     /// The version that the last caller named, and where it is counted.
     last_client: RefCell<Option<(Option<HeaderValue>, Arc<Calls>)>>,
 }
@@ -73,9 +76,10 @@ impl<M: Member> Services<M> {
         stop: Stop,
         slow: Duration,
         trail: Option<Trail>,
+        answers: Answers,
     ) -> Services<M> {
         let last_client = RefCell::new(None);
-        Services(Rc::new(Inner { member, registry, stop, slow, trail, last_client }))
+        Services(Rc::new(Inner { member, registry, stop, slow, trail, answers, last_client }))
     }
 
     fn member(&self) -> &M {
@@ -381,7 +385,7 @@ impl<M: Member> Services<M> {
         let start = Instant::now();
         let (size, before) = (request.len(), out.len());
         let result = match call.method.rpc {
-            Rpc::Range => self.range(caller, request, out, start).await,
+            Rpc::Range => self.range(caller, call, request, out, start).await,
             Rpc::Put => self.put(caller, request, out, start).await,
             Rpc::Txn => Box::pin(self.txn(caller, request, out, start)).await,
             Rpc::DeleteRange => Box::pin(self.delete_range(caller, request, out, start)).await,

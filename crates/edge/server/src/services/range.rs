@@ -6,7 +6,7 @@ use mainstay_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 use mainstay_proto::prost::encoding::{
     WireType, encode_key, encode_varint, encoded_len_varint, key_len,
 };
-use mainstay_types::limits::SHARD_RANGE_KEYS_MAX;
+use mainstay_types::limits::{SHARD_RANGE_BYTES_MAX, SHARD_RANGE_KEYS_MAX};
 
 use crate::member::{Member, RangeAnswer};
 
@@ -74,11 +74,33 @@ pub(super) fn has_revision_filter(request: &RangeRequest) -> bool {
     bounds.iter().any(|bound| *bound != 0)
 }
 
+/// What an answer may come to, in bytes: its share of the keys, of all that the db holds.
+pub(super) fn bytes_of<M: Member>(member: &M, request: &RangeRequest) -> usize {
+    if request.count_only || request.keys_only {
+        return 0;
+    }
+    let sizes = member.sizes();
+    let mut keys = sizes.keys;
+    // Nothing is known about an older view but that it may have held more.
+    if request.revision <= 0 {
+        keys = keys.min(member.keys_in(&request.key, &request.range_end));
+    }
+    if request.limit > 0 && is_plain(request) {
+        keys = keys.min(request.limit as u64);
+    }
+    let share = u128::from(sizes.db_in_use) * u128::from(keys) / u128::from(sizes.keys.max(1));
+    usize::try_from(share).unwrap_or(usize::MAX)
+}
+
 /// Whether a read is short enough for the connection's own thread.
 pub(super) fn is_short<M: Member>(member: &M, request: &RangeRequest) -> bool {
     if request.range_end.is_empty() {
         return true;
     }
+    has_few_keys(member, request) && bytes_of(member, request) <= SHARD_RANGE_BYTES_MAX
+}
+
+fn has_few_keys<M: Member>(member: &M, request: &RangeRequest) -> bool {
     let bounded = request.limit > 0 && is_plain(request);
     if bounded && request.limit <= SHARD_RANGE_KEYS_MAX {
         return true;

@@ -163,7 +163,7 @@ async fn serve(
     let ended = async {
         let mut many = match socket.beside(feed, begun).await? {
             Ok(Begun::Many(lines)) => lines,
-            Ok(Begun::One(text)) => return socket.send(Op::Text, &text).await,
+            Ok(Begun::One(text, _keep)) => return socket.send(Op::Text, &text).await,
             Err(status) => {
                 let mut text = Vec::new();
                 lines::describe(&status, &mut text);
