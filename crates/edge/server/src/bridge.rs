@@ -227,7 +227,7 @@ impl Member for Bridge {
         request: pb::AuthenticateRequest,
         from: Origin,
     ) -> Result<pb::AuthenticateResponse, Status> {
-        self.log_in(request).await
+        self.log_in(request, from).await
     }
 
     async fn change_auth(&self, request: Permitted<AuthRequest>) -> Result<Reply, Status> {

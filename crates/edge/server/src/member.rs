@@ -213,15 +213,16 @@ pub trait Member: Cluster + Clone + Send + Sync + 'static {
     /// Whether tokens are simple ones, which entries make.
     fn has_simple_tokens(&self) -> bool;
 
-    /// Checks a password, and makes a token. Nobody has to show who they are for it.
+    /// Checks a password, and makes a token. Nobody has to show who they are for it; `from`
+    /// is who waits for whom.
     ///
     /// # Errors
     /// Authentication is off, the password is not the user's, or why it was not checked.
     fn authenticate(
         &self,
         request: pb::AuthenticateRequest,
-    ) -> impl Future<Output = Result<pb::AuthenticateResponse, Status>>;
         from: Origin,
+    ) -> impl Future<Output = Result<pb::AuthenticateResponse, Status>>;
 
     /// Proposes a request about users and roles. Passwords in it are replaced by hashes
     /// before.
