@@ -86,6 +86,7 @@ impl Handle {
         let disk = Arc::clone(&self.shared.disk);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let db = IncomingDb::create(disk, self.shared.options.snap_path(), index, serial)?;
+        let db = db.verified(index);
         Ok(db.counted(Arc::clone(&self.shared.clock), Arc::clone(&self.shared.stats)))
     }
 
