@@ -15,7 +15,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::listener::{Acceptor, Face, Listener};
-use super::lobby::{Lobby, Ticket};
+use super::lobby::{Lobby, TLS_BYTES, Ticket};
 use super::rewound::{Opening, Rewound};
 use super::shard::Stop;
 use super::socket::{Loose, Socket};
@@ -190,7 +190,8 @@ async fn accept(
 async fn greet(door: Rc<Door>, knock: Knock, turn: usize) {
     let Knock { socket, remote, listener, permit, ticket } = knock;
     let listener = &door.listeners[listener];
-    let opened = ticket.ender().unless_ended(open(&door, listener, socket, &remote)).await;
+    let opening = open(&door, listener, socket, &remote, &ticket);
+    let opened = ticket.ender().unless_ended(opening).await;
     let Opened { mut io, opening, let_in } = match opened {
         Some(Ok(Some(opened))) => opened,
         Some(Ok(None)) | None => return,
@@ -240,6 +241,7 @@ async fn open(
     listener: &Listener,
     socket: Loose,
     remote: &str,
+    ticket: &Ticket,
 ) -> io::Result<Option<Opened>> {
     let mut socket = Socket::from(socket);
     socket.settle()?;
@@ -254,7 +256,10 @@ async fn open(
     };
     match (opening, &listener.tls) {
         (Opening::Nothing, _) => Ok(None),
-        (Opening::Tls, Some(tls)) => shake(tls, io, remote).await,
+        (Opening::Tls, Some(tls)) => {
+            ticket.costs(TLS_BYTES);
+            shake(tls, io, remote).await
+        }
         (Opening::Tls, None) => {
             Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS handshake on a plain listener"))
         }

@@ -20,7 +20,7 @@ use mainstay_types::limits::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::lobby::Ticket;
+use super::lobby::{HTTP1_BYTES, HTTP2_BYTES, Ticket};
 
 /// A connection whose bytes are counted.
 pub(crate) struct Metered<IO> {
@@ -34,11 +34,13 @@ pub(crate) struct Metered<IO> {
 impl<IO> Metered<IO> {
     /// One that speaks HTTP/1.
     pub(crate) fn http1(io: IO, ticket: Rc<Ticket>) -> Metered<IO> {
+        ticket.costs(HTTP1_BYTES);
         Metered { io, ticket, counts: true, frames: None }
     }
 
     /// One that speaks HTTP/2, from the client's preface on.
     pub(crate) fn http2(io: IO, ticket: Rc<Ticket>) -> Metered<IO> {
+        ticket.costs(HTTP2_BYTES);
         Metered { io, ticket, counts: true, frames: Some(Frames::new()) }
     }
 
@@ -55,6 +57,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.counts {
+            ready!(self.ticket.poll_read(cx));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let this = &mut *self;

@@ -7,6 +7,7 @@ mod fake;
 mod fake_cluster;
 mod framing;
 mod gateway;
+mod hostile;
 mod http;
 mod lock;
 mod metrics;
