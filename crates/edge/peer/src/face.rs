@@ -84,7 +84,7 @@ where
     meet_sender(shared, &request);
     let me = shared.me().1;
     let from = text(request.headers(), &SERVER_FROM).to_owned();
-    let read = read_whole(request.into_body()).await;
+    let read = read_whole(shared, request.into_body()).await;
     let bytes = match read {
         Ok(bytes) => bytes,
         Err(problem) => {
@@ -138,15 +138,16 @@ where
 }
 
 /// Reads a body that holds one message.
-async fn read_whole<B>(mut body: B) -> Result<Bytes, String>
+async fn read_whole<B>(shared: &Shared, mut body: B) -> Result<Bytes, String>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut intake = Intake::default();
+    let (mut intake, mut unfinished) = (Intake::default(), shared.unfinished.part());
     while let Some(chunk) = next_chunk(&mut body).await? {
         intake.push(chunk);
-        if intake.len() > PEER_MESSAGE_BYTES_MAX {
+        let fits = unfinished.set(intake.len()).is_ok();
+        if !fits || intake.len() > PEER_MESSAGE_BYTES_MAX {
             return Err("rafthttp: error limit exceeded".to_owned());
         }
     }

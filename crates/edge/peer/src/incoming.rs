@@ -21,6 +21,7 @@ use crate::outgoing::StreamKind;
 use crate::peer::Peer;
 use crate::shared::{Rejected, Shared};
 use crate::status::Way;
+use crate::unfinished::Part;
 
 /// Between two attempts to open a stream (etcd, `DialRetryFrequency`).
 const REDIAL: Duration = Duration::from_millis(100);
@@ -199,12 +200,23 @@ enum Decoder {
     Plain(PlainDecoder),
 }
 
+impl Decoder {
+    /// Bytes of a message that has begun, beyond what was not looked at yet.
+    fn waiting(&self) -> usize {
+        match self {
+            Decoder::App(decoder) => decoder.waiting(),
+            Decoder::Plain(_) => 0,
+        }
+    }
+}
+
 /// Reads one stream to its end.
 struct Reader<'a> {
     shared: &'a Shared,
     peer: &'a Peer,
     decoder: Decoder,
     intake: Intake,
+    unfinished: Part,
 }
 
 impl<'a> Reader<'a> {
@@ -213,7 +225,8 @@ impl<'a> Reader<'a> {
             StreamKind::App => Decoder::App(AppDecoder::new(shared.me().1, peer.id)),
             StreamKind::Plain => Decoder::Plain(PlainDecoder::new(PEER_MESSAGE_BYTES_MAX)),
         };
-        Reader { shared, peer, decoder, intake: Intake::default() }
+        let unfinished = shared.unfinished.part();
+        Reader { shared, peer, decoder, intake: Intake::default(), unfinished }
     }
 
     async fn run(mut self, mut body: Incoming) -> End {
@@ -275,7 +288,9 @@ impl<'a> Reader<'a> {
         if handed {
             self.shared.local().received();
         }
-        read
+        read?;
+        let waiting = self.intake.len() + self.decoder.waiting();
+        self.unfinished.set(waiting).map_err(|_| Malformed("peers send too much at once"))
     }
 
     fn hand_on(&self, message: Message) {

@@ -30,6 +30,7 @@ mod status;
 mod thread;
 mod tls;
 mod transport;
+mod unfinished;
 mod url;
 
 pub use face::PeerHttp;

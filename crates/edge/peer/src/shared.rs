@@ -17,6 +17,7 @@ use crate::local::{Local, Refused};
 use crate::peer::Peer;
 use crate::thread::Thread;
 use crate::transport::Options;
+use crate::unfinished::Unfinished;
 use mainstay_server::network::NetworkStats;
 
 /// Whom we talk to.
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) snapshots: AtomicUsize,
     /// Dbs that are being given away.
     pub(crate) offers: AtomicUsize,
+    /// Messages that have not arrived whole.
+    pub(crate) unfinished: Unfinished,
 }
 
 impl Shared {

@@ -25,6 +25,7 @@ use crate::local::Local;
 use crate::peer::Sent;
 use crate::shared::{Shared, Table};
 use crate::thread::{Running, Thread};
+use crate::unfinished::Unfinished;
 use crate::url::Origin;
 use crate::{calls, fetch, snapshot};
 use mainstay_server::network::NetworkStats;
@@ -106,13 +107,14 @@ impl PeerTransport {
             calls: Arc::new(Semaphore::new(PEER_CALLS_WAITING_MAX)),
             snapshots: AtomicUsize::new(0),
             offers: AtomicUsize::new(0),
+            unfinished: Unfinished::default(),
         });
-        Ok(Arc::new(PeerTransport {
-            shared,
         let looking = Arc::clone(&shared);
         shared.thread.host(Box::new(|| {
             Box::pin(async move { looking.dialer.look_at_certificates().await })
         }));
+        Ok(Arc::new(PeerTransport {
+            shared,
             early: Mutex::default(),
             running: Mutex::new(Some(running)),
         }))

@@ -164,6 +164,16 @@ impl AppDecoder {
         }
     }
 
+    /// Bytes of the entries of a message that has not arrived whole.
+    pub fn waiting(&self) -> usize {
+        match &self.step {
+            Step::Entry(partial) => {
+                partial.bytes + partial.message.entries.len() * size_of::<Entry>()
+            }
+            _ => 0,
+        }
+    }
+
     /// More must arrive first.
     fn wait(&mut self, step: Step) -> Result<Option<Arrival>, Malformed> {
         self.step = step;

@@ -10,7 +10,8 @@ use http_body::Body;
 use mainstay_raft::{Message, MessageKind};
 use mainstay_server::RaftBody;
 use mainstay_types::limits::{
-    PEER_SNAPSHOT_CHUNKS_WAITING_MAX, PEER_SNAPSHOT_MESSAGE_BYTES_MAX, PEER_SNAPSHOTS_RECEIVED_MAX,
+    PEER_SNAPSHOT_BYTES_PER_SECOND_MIN, PEER_SNAPSHOT_CHUNKS_WAITING_MAX,
+    PEER_SNAPSHOT_GRACE_SECONDS, PEER_SNAPSHOT_MESSAGE_BYTES_MAX, PEER_SNAPSHOTS_RECEIVED_MAX,
 };
 use mainstay_types::{Index, MemberId};
 use tokio::sync::mpsc;
@@ -79,7 +80,7 @@ where
 {
     let (began, me) = (Instant::now(), shared.me().1);
     let mut intake = Intake::default();
-    let message = match read_message(&mut body, &mut intake).await {
+    let message = match read_message(shared, &mut body, &mut intake).await {
         Ok(message) => message,
         Err(problem) => {
             tracing::warn!(
@@ -161,11 +162,16 @@ fn numbers_of(shared: &Shared, from: MemberId) -> Arc<PeerStats> {
     table.find(from).map_or_else(|| shared.stats.of(MemberId::NONE), |peer| Arc::clone(&peer.stats))
 }
 
-async fn read_message<B>(body: &mut B, intake: &mut Intake) -> Result<Message, String>
+async fn read_message<B>(
+    shared: &Shared,
+    body: &mut B,
+    intake: &mut Intake,
+) -> Result<Message, String>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    let mut unfinished = shared.unfinished.part();
     let mut decoder = PlainDecoder::new(PEER_SNAPSHOT_MESSAGE_BYTES_MAX);
     loop {
         match decoder.decode(intake).map_err(|error| error.to_string())? {
@@ -175,6 +181,7 @@ where
         }
         let chunk = next_chunk(body).await?.ok_or("unexpected EOF")?;
         intake.push(chunk);
+        unfinished.set(intake.len()).map_err(|_| "peers send too much at once")?;
     }
 }
 
@@ -196,7 +203,12 @@ where
         for chunk in intake.drain() {
             pieces.send(Piece::Bytes(chunk)).await.map_err(|_| String::new())?;
         }
+        let (began, mut arrived) = (Instant::now(), 0);
         while let Some(chunk) = next_chunk(&mut body).await? {
+            arrived += chunk.len() as u64;
+            if is_too_slow(arrived, began.elapsed().as_secs()) {
+                return Err("it arrives too slowly".to_owned());
+            }
             pieces.send(Piece::Bytes(chunk)).await.map_err(|_| String::new())?;
         }
         pieces.send(Piece::End).await.map_err(|_| String::new())
@@ -211,6 +223,12 @@ where
         (_, Err(problem)) => Err(problem.to_string()),
         (Err(_), Ok(_)) => Err("the file was not taken whole".to_owned()),
     }
+}
+
+/// Whether a file of which so many bytes have arrived within so many seconds only keeps
+/// others out.
+fn is_too_slow(bytes: u64, seconds: u64) -> bool {
+    seconds > PEER_SNAPSHOT_GRACE_SECONDS && bytes / seconds < PEER_SNAPSHOT_BYTES_PER_SECOND_MIN
 }
 
 /// Writes the file; without the last piece it is discarded.
@@ -250,4 +268,17 @@ fn hand_on(shared: &Shared, message: Message) -> Result<(), Box<Response<RaftBod
             }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_too_slow;
+
+    #[test]
+    fn only_what_is_slow_for_long_is_too_slow() {
+        assert!(!is_too_slow(0, 60));
+        assert!(is_too_slow(60 << 10, 61));
+        assert!(!is_too_slow(1 << 20, 61));
+        assert!(is_too_slow(100 << 20, 100 << 10));
+    }
 }
