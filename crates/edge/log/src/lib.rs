@@ -11,6 +11,7 @@
 //! like). Times are UTC. Spans are not kept.
 
 mod line;
+mod sampler;
 mod sink;
 mod time;
 
@@ -99,6 +100,7 @@ pub fn init(settings: &Settings) -> io::Result<()> {
 pub struct Logger {
     level: LevelFilter,
     format: Format,
+    sampler: sampler::Sampler,
     sinks: Mutex<Vec<sink::Sink>>,
 }
 
@@ -114,7 +116,7 @@ impl Logger {
             .iter()
             .map(|output| sink::Sink::open(output, settings.rotation))
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Logger { level: settings.level, format: settings.format, sinks: Mutex::new(sinks) })
+        Ok(Logger::over(settings.level, settings.format, sinks))
     }
 
     /// A logger into `writer`, which gets each line in one call.
@@ -123,7 +125,11 @@ impl Logger {
         format: Format,
         writer: Box<dyn io::Write + Send>,
     ) -> Logger {
-        Logger { level, format, sinks: Mutex::new(vec![sink::Sink::Writer(writer)]) }
+        Logger::over(level, format, vec![sink::Sink::Writer(writer)])
+    }
+
+    fn over(level: LevelFilter, format: Format, sinks: Vec<sink::Sink>) -> Logger {
+        Logger { level, format, sampler: sampler::Sampler::new(), sinks: Mutex::new(sinks) }
     }
 
     fn write(&self, line: &str, now_micros: i64) {
@@ -145,10 +151,13 @@ impl Subscriber for Logger {
     }
 
     fn event(&self, event: &Event<'_>) {
+        let now = now_micros();
+        if !self.sampler.admits(event.metadata(), now) {
+            return;
+        }
         // Taken, not borrowed: a value may log while it is being formatted.
         let mut line = LINE.take();
         line.clear();
-        let now = now_micros();
         line::render(&mut line, self.format, event, now);
         self.write(&line, now);
         if line.capacity() <= LINE_BYTES_KEPT {

@@ -26,6 +26,21 @@ fn written(level: LevelFilter, format: Format, act: impl FnOnce()) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// server-flags.md: zap's sampling, 100 and then every 100th, each second.
+#[test]
+fn lines_that_repeat_are_left_out() {
+    let text = written(LevelFilter::INFO, Format::Json, || {
+        for n in 0..1000 {
+            tracing::warn!(n, "rejected connection on client endpoint");
+        }
+        tracing::warn!("another");
+    });
+    let lines = text.lines().filter(|line| line.contains("rejected")).count();
+    // It may lie across two seconds.
+    assert!((109..=218).contains(&lines), "{lines}");
+    assert!(text.contains("another"));
+}
+
 /// faults.md 8: one object per line with level, ts, caller and msg, in zap's order.
 #[test]
 fn a_line_is_what_zap_writes() {

@@ -2,7 +2,9 @@
 //! start may make a member.
 
 use std::error::Error;
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mainstay_config::Config;
@@ -64,6 +66,57 @@ pub(crate) fn data_dir(dir: &Path) -> Result<(), Box<dyn Error>> {
         .into()),
         (true, false) => announce(dir, "member"),
         (false, false) => announce(dir, "empty"),
+    }
+}
+
+/// Says so when others than the member's user may read or change what it has stored: a file that
+/// was copied in, a folder that a mount brought along. As in etcd it starts all the same: who may
+/// enter is often decided further up, by a folder of the host's or a container's.
+///
+/// The data directory itself is looked at where it is opened.
+pub(crate) fn privacy(options: &Options) {
+    let mut places = vec![options.member_dir()];
+    places.extend(options.wal_dir.clone().filter(|dir| !dir.starts_with(options.member_dir())));
+    let mut open = Open::default();
+    for place in places {
+        open.look(&place, FOLDERS_DEEP);
+    }
+    let Some((path, mode)) = open.first else { return };
+    warn!(
+        path = %path.display(),
+        mode = %format!("{mode:o}"),
+        count = open.count,
+        "stored data may be read by others than the member's user; recommended are 0700 for \
+         folders and 0600 for files"
+    );
+}
+
+/// `member/mainstay/...` is the deepest that a member makes.
+const FOLDERS_DEEP: usize = 4;
+
+/// What others than its owner may read, write or enter.
+#[derive(Default)]
+struct Open {
+    first: Option<(PathBuf, u32)>,
+    count: usize,
+}
+
+impl Open {
+    fn look(&mut self, path: &Path, deeper: usize) {
+        // What is not there yet, or cannot be looked at, is told where it is opened.
+        let Ok(found) = fs::metadata(path) else { return };
+        let mode = found.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            self.count += 1;
+            self.first.get_or_insert_with(|| (path.to_owned(), mode));
+        }
+        if !found.is_dir() || deeper == 0 {
+            return;
+        }
+        let Ok(entries) = fs::read_dir(path) else { return };
+        for entry in entries.flatten() {
+            self.look(&entry.path(), deeper - 1);
+        }
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn run(
     let mut options = options(config);
     checks::descriptors()?;
     checks::data_dir(&config.data_dir)?;
+    checks::privacy(&options);
     let mut config = config.clone();
     self_made::certificates(&mut config)?;
     let config = &config;

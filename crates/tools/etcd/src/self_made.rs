@@ -78,18 +78,19 @@ fn make(
     );
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     // The key first: with both there nothing is made again.
-    write(key, 0o600, &pair.serialize_pem())?;
+    write(key, &pair.serialize_pem())?;
     info!(path = %key.display(), "created key file");
-    write(cert, 0o644, &made.pem())?;
+    write(cert, &made.pem())?;
     info!(path = %cert.display(), "created cert file");
     Ok(())
 }
 
-/// A start that was cut short leaves half a file, or one without the other.
-fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
+/// A start that was cut short leaves half a file, or one without the other. Nobody else reads
+/// either, like all else in the data directory.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let part = path.with_extension("tmp");
     let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&part, path)

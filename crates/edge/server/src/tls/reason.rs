@@ -32,7 +32,10 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
 
 fn certificate(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        // One with the name of an authority that is trusted, and not of its making, is as unknown.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "certificate signed by unknown authority".to_owned()
+        }
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
@@ -62,5 +65,32 @@ fn alert_text(alert: AlertDescription) -> String {
         AlertDescription::InternalError => "internal error".to_owned(),
         AlertDescription::UnrecognisedName => "unrecognized name".to_owned(),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// faults.md 8: texts that tools look for.
+    #[test]
+    fn alerts_are_told_in_gos_words() {
+        let told = |error: Error| reason(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let alert = |alert| told(Error::AlertReceived(alert));
+        assert_eq!(alert(AlertDescription::BadCertificate), "remote error: tls: bad certificate");
+        let unknown = "remote error: tls: unknown certificate authority";
+        assert_eq!(alert(AlertDescription::UnknownCA), unknown);
+        let bad = |why| told(Error::InvalidCertificate(why));
+        let stranger =
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+        assert_eq!(bad(CertificateError::UnknownIssuer), stranger);
+        assert_eq!(bad(CertificateError::BadSignature), stranger);
+        let refused = "client certificate authentication failed";
+        assert_eq!(bad(CertificateError::NotValidForName), refused);
+        let usage = "tls: failed to verify certificate: x509: certificate specifies an incompatible key usage";
+        assert_eq!(bad(CertificateError::InvalidPurpose), usage);
+        assert_eq!(reason(&io::ErrorKind::UnexpectedEof.into()), "EOF");
     }
 }

@@ -71,6 +71,86 @@ fn directories_are_private_and_what_does_not_belong_there_is_named() {
     assert!(stderr.contains("both member and proxy directories exist"), "{stderr}");
 }
 
+/// The mode of everything below a folder, itself included.
+fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
+    let data = std::fs::symlink_metadata(path).expect("it is there");
+    let shown = path.display().to_string();
+    found.push((shown, data.is_dir(), data.permissions().mode() & 0o777));
+    if data.is_dir() {
+        for entry in std::fs::read_dir(path).expect("our own") {
+            modes(&entry.expect("our own").path(), found);
+        }
+    }
+}
+
+/// Whatever the process's umask lets through: folders are 0700, files 0600.
+#[test]
+fn nobody_else_may_read_what_a_member_stores() {
+    let folder = Folder::new();
+    let start = || {
+        let mut command = Command::new("sh");
+        command.env_clear().args(["-c", "umask 0 && exec \"$0\" \"$@\""]);
+        command.arg(ours().get_program()).args(anywhere(&folder)).args([
+            "--snapshot-count=1",
+            "--auto-tls",
+            "--peer-auto-tls",
+            "--listen-peer-urls=https://127.0.0.1:0",
+            &format!("--wal-dir={}", folder.at("log")),
+        ]);
+        Program::start(command)
+    };
+    for _ in 0..2 {
+        let member = start();
+        member.client_url();
+        member.stop();
+    }
+    let mut found = Vec::new();
+    modes(Path::new(&folder.at("data")), &mut found);
+    modes(Path::new(&folder.at("log")), &mut found);
+    for name in ["data/member/snap/db", "data/fixtures/peer/key.pem", "data/member/mainstay"] {
+        let at = folder.at(name);
+        assert!(found.iter().any(|(path, ..)| *path == at), "no {name} among {found:#?}");
+    }
+    for (path, is_dir, mode) in &found {
+        assert_eq!(*mode, if *is_dir { 0o700 } else { 0o600 }, "{path}: {mode:o}");
+    }
+    // One that others may read is named; the member starts all the same.
+    for name in ["data/member/snap/db", "log"] {
+        let path = folder.at(name);
+        let before = std::fs::metadata(&path).expect("it is there").permissions();
+        let open = std::fs::Permissions::from_mode(before.mode() | 0o044);
+        std::fs::set_permissions(&path, open).expect("our own");
+        let member = start();
+        let line = member.wait_line("stored data may be read by others");
+        assert_eq!((&line["path"], &line["count"]), (&path.clone().into(), &1.into()), "{line}");
+        member.client_url();
+        member.stop();
+        std::fs::set_permissions(&path, before).expect("our own");
+    }
+    let member = start();
+    member.client_url();
+    let lines = member.stop();
+    assert!(line_with(&lines, "stored data may be read by others").is_none(), "{lines:#?}");
+}
+
+#[test]
+fn a_data_directory_may_be_a_symbolic_link() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.at("disk")).expect("made");
+    std::os::unix::fs::symlink(folder.at("disk"), folder.at("data")).expect("made");
+    for _ in 0..2 {
+        founded(&folder);
+    }
+    assert!(Path::new(&folder.at("disk/member/snap/db")).is_file());
+    // One that leads nowhere is no place to found a member in.
+    std::fs::rename(folder.at("disk"), folder.at("elsewhere")).expect("renamed");
+    let mut command = ours();
+    command.args(anywhere(&folder));
+    let (code, _, stderr) = outcome(command);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(!Path::new(&folder.at("disk")).exists(), "nothing was made behind the link");
+}
+
 /// A member that has a log is who the log says, in the cluster that the log says; flags that only
 /// count at the first start are passed over, with a warning, as in etcd, where a service would be
 /// asked.

@@ -2,10 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -90,6 +94,7 @@ fn unchunk(mut body: &str) -> String {
 /// An authority with a server's, a peer's and a client's certificate, as kubeadm lays them out.
 pub(crate) struct Pki {
     folder: String,
+    issuer: Issuer<'static, KeyPair>,
 }
 
 /// What a client shows and believes.
@@ -104,17 +109,53 @@ impl Pki {
         let ca_key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, folder.at("ca"));
         folder.write("ca.crt", &params.self_signed(&ca_key).expect("a certificate").pem());
-        let issuer = Issuer::new(params, ca_key);
+        let pki = Pki { folder: folder.at(""), issuer: Issuer::new(params, ca_key) };
         for name in ["server", "peer", "client"] {
-            let key = KeyPair::generate().expect("a key");
-            let names = ["localhost", "127.0.0.1", "127.0.0.2"].map(str::to_owned).to_vec();
-            let params = CertificateParams::new(names).expect("parameters");
-            let cert = params.signed_by(&key, &issuer).expect("a certificate");
-            folder.write(&format!("{name}.crt"), &cert.pem());
-            folder.write(&format!("{name}.key"), &key.serialize_pem());
+            pki.issue(name, |_| {});
         }
-        Pki { folder: folder.at("") }
+        pki
+    }
+
+    /// Writes `NAME.crt` and `NAME.key`, for a certificate that `change` makes what it is.
+    pub(crate) fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) {
+        let key = KeyPair::generate().expect("a key");
+        let names = ["localhost", "127.0.0.1", "127.0.0.2"].map(str::to_owned).to_vec();
+        let mut params = CertificateParams::new(names).expect("parameters");
+        change(&mut params);
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        self.write(&format!("{name}.crt"), cert.pem().as_bytes());
+        self.write(&format!("{name}.key"), key.serialize_pem().as_bytes());
+    }
+
+    /// Replaces a file in one step, as those do who renew certificates.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        let part = self.at(&format!("{name}.part"));
+        std::fs::write(&part, bytes).expect("the folder takes files");
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&part, mode).expect("our own");
+        std::fs::rename(part, self.at(name)).expect("renamed");
+    }
+
+    /// Writes a list that revokes these serial numbers, in DER.
+    pub(crate) fn revoke(&self, name: &str, serials: &[&[u8]]) {
+        let then = date_time_ymd(2025, 1, 1);
+        let revoked = |serial: &&[u8]| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: then,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: then,
+            next_update: date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        self.write(name, list.signed_by(&self.issuer).expect("a list").der());
     }
 
     /// The path of a file of it.
@@ -130,6 +171,11 @@ impl Pki {
 }
 
 impl Trust {
+    /// A client that believes this authority and shows this certificate, with its key.
+    pub(crate) fn of(ca: String, shown: (String, String)) -> Trust {
+        Trust { ca, shown: Some(shown) }
+    }
+
     fn config(&self) -> Arc<ClientConfig> {
         let cert = |path: &str| CertificateDer::from_pem_file(path).expect("PEM");
         let mut roots = RootCertStore::empty();

@@ -15,3 +15,4 @@ mod refusals;
 mod service;
 mod sources;
 mod terminal;
+mod tls;

@@ -92,7 +92,7 @@ const OURS: &[Case] = &[
         1,
         "--client-cert-allowed-hostname needs --trusted-ca-file",
     ),
-    (&["--auth-token=jwt,pub-key=k"], 1, "--auth-token=jwt,pub-key=k is not supported"),
+    (&["--auth-token=jwt,pub-key=k"], 1, "auth: invalid auth options"),
     (
         &["--cipher-suites=TLS_RSA_WITH_RC4_128_SHA"],
         1,
