@@ -30,6 +30,8 @@ const USERS: usize = 8;
 const PACE: Duration = Duration::from_millis(5);
 /// Wrong logins of each kind whose time is looked at: fewer than are suspicious.
 const TIMED: usize = 24;
+/// A put that waits longer counts as this, in microseconds.
+const WAIT_MAX_MICROS: u64 = 600_000_000;
 /// Between two phases; what waits from the last one ends meanwhile.
 const REST: Duration = Duration::from_secs(3);
 
@@ -156,7 +158,8 @@ async fn steady_puts(connection: &Connection, time: Duration) -> Result<f64, Wir
             Ok::<_, WireError>(meant.elapsed())
         }));
     }
-    let mut waits = Histogram::<u64>::new(3).expect("three digits are legal");
+    let waits = Histogram::<u64>::new_with_bounds(1, WAIT_MAX_MICROS, 3);
+    let mut waits = waits.expect("legal bounds");
     for task in tasks {
         let wait = task.await.map_err(|e| WireError::Malformed(e.to_string()))??;
         waits.saturating_record(wait.as_micros() as u64);
