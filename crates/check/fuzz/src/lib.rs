@@ -38,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     targets::config::TARGET,
     targets::encodings::TARGET,
     targets::discovery::TARGET,
+    targets::json::TARGET,
 ];
 
 /// The target of that name.

@@ -5,6 +5,7 @@ pub mod config;
 pub mod discovery;
 pub mod encodings;
 pub mod entries;
+pub mod json;
 pub mod peer;
 pub mod raft;
 pub mod requests;
