@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     targets::encodings::TARGET,
     targets::discovery::TARGET,
     targets::json::TARGET,
+    targets::wire::TARGET,
 ];
 
 /// The target of that name.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_types::Version;
 
 use crate::config::{
-    AuditConfig, AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config,
+    AuditConfig, AuthConfig, AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config,
     DiscoveryConfig, KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password,
     TlsFiles, TlsVersion,
 };
@@ -89,9 +89,7 @@ pub(crate) fn build(s: &Source, host: Host<'_>, told: &mut Vec<Notice>) -> Resul
         tls_min_version: tls_version(&s.text("tls-min-version"))?.unwrap_or(TlsVersion::V12),
         tls_max_version: tls_version(&s.text("tls-max-version"))?,
         cipher_suites: cipher_suites(s)?,
-        bcrypt_cost: bcrypt_cost(s.uint("bcrypt-cost"), told),
-        auth_token: s.text("auth-token"),
-        auth_token_ttl: Duration::from_secs(s.uint("auth-token-ttl")),
+        auth: auth(s, told),
         log: log(s)?,
         audit: audit(s)?,
         metrics_extensive: s.text("metrics") == "extensive",
@@ -99,6 +97,14 @@ pub(crate) fn build(s: &Source, host: Host<'_>, told: &mut Vec<Notice>) -> Resul
         all_defaults: s.settings.is_empty(),
     };
     Ok(place(config, s, host, told))
+}
+
+fn auth(source: &Source, told: &mut Vec<Notice>) -> AuthConfig {
+    AuthConfig {
+        bcrypt_cost: bcrypt_cost(source.uint("bcrypt-cost"), told),
+        token: source.text("auth-token"),
+        token_ttl: Duration::from_secs(source.uint("auth-token-ttl")),
+    }
 }
 
 /// The directory that was named, else `NAME.etcd`.

@@ -136,12 +136,8 @@ pub struct Config {
     /// Suites of TLS 1.2 that are spoken, by IANA's names; `None` for all that there are. Those of
     /// TLS 1.3 are not to choose: when only such were named there is none of TLS 1.2.
     pub cipher_suites: Option<Vec<String>>,
-    /// Work for hashing a password, 4 to 31.
-    pub bcrypt_cost: u32,
-    /// Kind of tokens and their options, as they were given: whoever makes tokens reads them.
-    pub auth_token: String,
-    /// Life of a simple token.
-    pub auth_token_ttl: Duration,
+    /// How clients log in.
+    pub auth: AuthConfig,
     /// The log.
     pub log: LogConfig,
     /// The audit log (ours); there is none without it.
@@ -377,4 +373,15 @@ pub struct AuditConfig {
     pub policy: Option<PathBuf>,
     /// When the file starts anew; never when `None`.
     pub rotation: Option<LogRotation>,
+}
+
+/// How clients log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Work for hashing a password, 4 to 31.
+    pub bcrypt_cost: u32,
+    /// Kind of tokens and their options, as they were given: whoever makes tokens reads them.
+    pub token: String,
+    /// Life of a simple token.
+    pub token_ttl: Duration,
 }

@@ -26,7 +26,7 @@ use std::io;
 use std::net::IpAddr;
 
 pub use config::{
-    AuditConfig, AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config,
+    AuditConfig, AuthConfig, AutoCompaction, BackendConfig, ClusterState, CompactionConfig, Config,
     DiscoveryConfig, KeepaliveConfig, LogConfig, LogFormat, LogOutput, LogRotation, Password,
     TlsFiles, TlsVersion,
 };

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::time::Duration;
 
 use mainstay_audit::{Policy, Settings, Trail};
 use mainstay_config::AuditConfig;
@@ -30,4 +31,11 @@ pub(crate) fn start(config: Option<&AuditConfig>) -> Result<Option<Trail>, Box<d
     let trail = Trail::start(settings).map_err(|error| format!("--audit-log-path: {error}"))?;
     tracing::info!(path = %config.path.display(), "calls are recorded in the audit log");
     Ok(Some(trail))
+}
+
+/// Waits until what was recorded stands in the file; what could not be written by then is lost.
+pub(crate) async fn finish(trail: Option<Trail>, patience: Duration) {
+    if let Some(trail) = trail {
+        let _ = tokio::time::timeout(patience, trail.flush()).await;
+    }
 }

@@ -14,7 +14,7 @@ use mainstay_membership::Member;
 use mainstay_peer::PeerTransport;
 use mainstay_server::{
     Access, Allowed, Bridge, ClientTls, Expiry, Feature, Keepalive, Login, Server, ServerConfig,
-    Sockets, TlsError,
+    Serving, Sockets, TlsError,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,23 +107,26 @@ pub(crate) fn run(
     })?;
     let led = handle.leads() && handle.membership().voters().len() > 1;
     runtime.block_on(before_the_end(config, &end, &handle));
+    let is_handed_over = led && matches!(end, End::Signal(_));
+    close_listeners(config, serving, is_handed_over);
+    driver.stop();
+    transport.stop();
+    peers.shutdown(Duration::ZERO);
+    runtime.block_on(audit::finish(trail, LAST_REQUESTS));
+    conclude(config, end)
+}
+
+/// Lets requests end that are under way; `is_handed_over` says that another member leads now.
+fn close_listeners(config: &Config, serving: Option<Serving>, is_handed_over: bool) {
     let handed_over = Instant::now();
     if let Some(serving) = serving {
         serving.shutdown(LAST_REQUESTS);
     }
-    if led && matches!(end, End::Signal(_)) {
+    if is_handed_over {
         // Others know their leader by its first heartbeat; what they send here before is passed on.
         let beat = config.heartbeat_interval.min(LAST_REQUESTS);
         std::thread::sleep(beat.saturating_sub(handed_over.elapsed()));
     }
-    driver.stop();
-    transport.stop();
-    peers.shutdown(Duration::ZERO);
-    if let Some(trail) = trail {
-        // What could not be written by then is lost.
-        let _ = runtime.block_on(tokio::time::timeout(LAST_REQUESTS, trail.flush()));
-    }
-    conclude(config, end)
 }
 
 /// The member as it shows itself to clients.

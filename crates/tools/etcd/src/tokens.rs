@@ -29,12 +29,12 @@ pub(crate) fn login(config: &Config) -> Result<LoggingIn, TokenOptionError> {
 
 fn made(config: &Config) -> Result<LoggingIn, TokenOptionError> {
     let duration = |text: &str| number::parse_duration(text).ok();
-    let (kind, unknown) = TokenKind::parse(&config.auth_token, duration)?;
-    let login = Login::new(config.bcrypt_cost);
+    let (kind, unknown) = TokenKind::parse(&config.auth.token, duration)?;
+    let login = Login::new(config.auth.bcrypt_cost);
     Ok(match kind {
         TokenKind::Simple => {
             tracing::warn!("simple token is not cryptographically signed");
-            LoggingIn { login, simple_ttl: Some(config.auth_token_ttl) }
+            LoggingIn { login, simple_ttl: Some(config.auth.token_ttl) }
         }
         TokenKind::Jwt(options) => {
             if !unknown.is_empty() {

@@ -12,3 +12,4 @@ pub mod requests;
 pub mod rows;
 pub mod snap;
 pub mod wal;
+pub mod wire;

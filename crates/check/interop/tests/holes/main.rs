@@ -30,10 +30,12 @@ macro_rules! groups {
         const GROUPS: &[Group] =
             &[$(Group { number: $number, what: $what, attempt: $attempt }),*];
 
-        $(#[test]
-        fn $name() {
-            none($number);
-        })*
+        $(
+            #[test]
+            fn $name() {
+                none($number);
+            }
+        )*
     };
 }
 

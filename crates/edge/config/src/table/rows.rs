@@ -674,7 +674,14 @@ const AUTH: &[Flag] = &[
         "Kind of token that users get: simple, or jwt,sign-method=METHOD,pub-key=FILE,priv-key=FILE,ttl=5m.",
     ),
     row(Works, "bcrypt-cost", Uint, "10", "=", "Work for hashing a password, 4 to 31."),
-    row(Works, "auth-token-ttl", Uint, "300", "=", "Seconds for which a simple token is good after its last use."),
+    row(
+        Works,
+        "auth-token-ttl",
+        Uint,
+        "300",
+        "=",
+        "Seconds for which a simple token is good after its last use.",
+    ),
 ];
 
 const LOGGING: &[Flag] = &[

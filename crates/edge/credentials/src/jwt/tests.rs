@@ -1,3 +1,5 @@
+//! Tokens of every method, ours and others', right and wrong.
+
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 

@@ -1,3 +1,5 @@
+//! What it costs to be right and wrong, and who waits for whom.
+
 use super::*;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

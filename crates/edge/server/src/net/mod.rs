@@ -19,7 +19,10 @@ pub(crate) fn followed(bytes: &[u8], piece: usize, ticket: &lobby::Ticket) -> (V
     let mut seen = Vec::with_capacity(bytes.len());
     let mut left = frames.left();
     for piece in bytes.chunks(piece) {
-        left = if frames.pass(piece, ticket).is_ok() { frames.left() } else { 0 };
+        // Who was refused is not read on.
+        if left > 0 {
+            left = frames.pass(piece, ticket).map_or(0, |()| frames.left().max(1));
+        }
         let mut piece = piece.to_vec();
         sieve.pass(&mut piece);
         seen.extend(piece);

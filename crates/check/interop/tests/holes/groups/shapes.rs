@@ -38,8 +38,7 @@ pub(crate) fn large(kind: Kind) -> Holes {
         for _ in 0..200 {
             deep = pb::TxnRequest { success: vec![op(Op::RequestTxn(deep))], ..Default::default() };
         }
-        let twice =
-            pb::TxnRequest { success: vec![puts(1), puts(1)].concat(), ..Default::default() };
+        let twice = pb::TxnRequest { success: [puts(1), puts(1)].concat(), ..Default::default() };
         let compares = pb::TxnRequest {
             compare: vec![pb::Compare { key: "k".into(), ..Default::default() }; 129],
             ..Default::default()
