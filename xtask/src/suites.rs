@@ -1,7 +1,7 @@
 //! Which tests run before every change, and which take longer.
 //!
 //! Whatever is not named in [`LONG`] is an everyday test, so that a new one runs without
-//! being asked for.
+//! being asked for. One that fails keeps none of the others from being run.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -16,7 +16,7 @@ const LONG: &[&str] = &["disk_full", "etcdctl_members", "failpoints", "holes", "
 /// Every test but the long ones, examples in documentation among them.
 pub(crate) fn everyday() -> Result<(), String> {
     let all = programs()?;
-    let mut args = vec!["test", "--workspace", "--locked", "--lib", "--bins"];
+    let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"];
     let short = all.iter().filter(|name| !LONG.contains(&name.as_str()));
     args.extend(short.flat_map(|name| ["--test", name]));
     cargo(&args)?;
@@ -29,7 +29,7 @@ pub(crate) fn long() -> Result<(), String> {
     if let Some(gone) = LONG.iter().find(|name| !all.contains(**name)) {
         return Err(format!("no test program {gone:?}: mend LONG in xtask/src/suites.rs"));
     }
-    let mut args = vec!["test", "--workspace", "--locked"];
+    let mut args = vec!["test", "--workspace", "--locked", "--no-fail-fast"];
     args.extend(LONG.iter().flat_map(|name| ["--test", name]));
     cargo(&args)?;
     for version in ["3.6", "3.7"] {
