@@ -20,12 +20,12 @@ pub(crate) fn post_as(port: u16, token: Option<&str>, path: &str, body: &Value) 
     let body = body.to_string();
     let who = token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
-    write!(
-        stream,
+    // In one piece: of one that comes in many etcd has been seen to close the connection.
+    let request = format!(
         "POST {path} HTTP/1.0\r\nHost: x\r\n{who}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    )
-    .expect("the gateway reads");
+    );
+    stream.write_all(request.as_bytes()).expect("the gateway reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the gateway answers in text");
     let (_, json) = answer.split_once("\r\n\r\n").expect("an HTTP answer has a head");
