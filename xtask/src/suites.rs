@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Test programs that take minutes: what waits for elections, timeouts and other builds.
-const LONG: &[&str] = &["disk_full", "etcdctl_members", "failpoints", "holes", "mixed", "repair"];
+const LONG: &[&str] =
+    &["disk_full", "etcdctl_members", "failpoints", "holes", "mixed", "repair", "shrunk"];
 
 /// Every test but the long ones, examples in documentation among them.
 pub(crate) fn everyday() -> Result<(), String> {
