@@ -27,10 +27,10 @@ use asked::asked_for;
 /// A call that will be recorded when it ends.
 pub(crate) struct Noted {
     trail: Trail,
-    slot: Option<Slot>,
     rpc: Rpc,
     request: Rc<RefCell<Option<Bytes>>>,
-    record: Record,
+    /// Until it is written, or is not to be.
+    record: Option<Record>,
     begun: Instant,
 }
 
@@ -47,34 +47,38 @@ impl Noted {
             return None;
         }
         let begun = Instant::now();
-        let slot = trail.slot().await?;
+        // Not kept: calls may wait for hours, and would keep all others out.
+        drop(trail.slot().await);
         let request = Rc::new(RefCell::new(request.cloned()));
         let (trail, rpc) = (trail.clone(), call.method.rpc);
-        Some(Noted { trail, slot: Some(slot), rpc, request, record, begun })
+        Some(Noted { trail, rpc, request, record: Some(record), begun })
     }
 
     /// Who makes it.
     pub(crate) fn by(&mut self, caller: &Caller) {
-        name(&mut self.record, caller);
+        if let Some(record) = &mut self.record {
+            name(record, caller);
+        }
     }
 
-    /// How it has ended; `answer` is the message that it was answered with.
-    pub(crate) fn end(mut self, result: Result<(), &Status>, answer: &[u8]) {
-        if result.is_ok() {
-            self.record.revision = revision_of(answer);
-        }
-        finish(&mut self.record, result);
-        self.write();
+    /// How it has ended; `answer` is the message that it was answered with. Waits for room:
+    /// nobody is answered before the call is recorded.
+    pub(crate) async fn end(mut self, result: Result<(), &Status>, answer: &[u8]) {
+        // While it waits it has not ended: who gives up then is recorded by `Drop`.
+        let slot = self.trail.slot().await;
+        let revision = if result.is_ok() { revision_of(answer) } else { None };
+        self.write(slot, result, revision);
     }
 
     /// It is not recorded: each of its messages is.
     pub(crate) fn forget(mut self) {
-        self.slot = None;
+        self.record = None;
     }
 
-    fn write(&mut self) {
-        let Some(slot) = self.slot.take() else { return };
-        let mut record = std::mem::take(&mut self.record);
+    fn write(&mut self, slot: Option<Slot>, result: Result<(), &Status>, revision: Option<i64>) {
+        let Some((slot, mut record)) = slot.zip(self.record.take()) else { return };
+        finish(&mut record, result);
+        record.revision = revision;
         record.took_micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let request = self.request.borrow_mut().take();
         record.asked = request.map(|request| asked_for(self.rpc, request));
@@ -84,10 +88,11 @@ impl Noted {
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        if self.slot.is_some() {
+        if self.record.is_some() {
             let gone = Status::new(Code::Canceled, "the caller went away");
-            finish(&mut self.record, Err(&gone));
-            self.write();
+            // Nobody is there to wait for room.
+            let slot = self.trail.slot_now();
+            self.write(slot, Err(&gone), None);
         }
     }
 }

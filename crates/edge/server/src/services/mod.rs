@@ -345,7 +345,7 @@ impl<M: Member> Service for Services<M> {
             Err(status) => Err(status),
         };
         if let Some(noted) = noted {
-            noted.end(result.as_ref().copied(), out.get(before..).unwrap_or_default());
+            noted.end(result.as_ref().copied(), out.get(before..).unwrap_or_default()).await;
         }
         result
     }
@@ -367,7 +367,7 @@ impl<M: Member> Service for Services<M> {
             Err(status) => Err(status),
         };
         if let Some(noted) = noted {
-            noted.end(result.as_ref().copied(), &[]);
+            noted.end(result.as_ref().copied(), &[]).await;
         }
         result
     }

@@ -1,6 +1,8 @@
 //! What the audit log says of calls, and what it never says.
 
+use std::cell::Cell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use mainstay_audit::{Policy, Settings, Trail};
@@ -8,6 +10,7 @@ use mainstay_proto::RPCS;
 use mainstay_proto::etcdserverpb as pb;
 use mainstay_proto::prost::Message as _;
 use mainstay_proto::v3electionpb::CampaignRequest;
+use mainstay_types::limits::AUDIT_RECORDS_WAITING_MAX;
 use serde_json::{Value, json};
 
 use super::super::client::{Client, get, run};
@@ -16,7 +19,10 @@ use super::super::net::scratch;
 use super::super::real::put;
 use super::matrix::row;
 use super::*;
+use crate::audit::Noted;
+use crate::call::Call;
 use crate::errors::PERMISSION_DENIED;
+use crate::method::Rpc;
 
 /// What no line may hold.
 const SECRET: &str = "hush-hush";
@@ -209,5 +215,31 @@ fn a_call_that_is_given_up_is_recorded() {
         while !audited.lines().await.iter().any(given_up) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    });
+}
+
+/// Somebody who only waits (a lock, a stream) must not use up what others are recorded in.
+#[test]
+fn calls_that_wait_take_no_room_from_others() {
+    let audited = audited("audit-waiting");
+    run(async {
+        let call = Call {
+            method: Rpc::HealthWatch.method(),
+            metadata: http::HeaderMap::new(),
+            peer: Rc::default(),
+            timeout: None,
+            keep: Cell::default(),
+        };
+        let mut waiting = Vec::new();
+        for _ in 0..=AUDIT_RECORDS_WAITING_MAX {
+            let begun = Noted::begin(Some(&audited.trail), &call, None);
+            let begun = tokio::time::timeout(Duration::from_secs(20), begun).await;
+            waiting.push(begun.expect("there is room").expect("it is recorded"));
+        }
+        let begun = waiting.len();
+        for noted in waiting {
+            noted.end(Ok(()), &[]).await;
+        }
+        assert_eq!(audited.lines().await.len(), begun);
     });
 }
